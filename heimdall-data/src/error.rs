@@ -1,0 +1,337 @@
+//! What can go wrong between files, databases and tensors.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file or folder cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it cannot be.
+        source: io::Error,
+    },
+
+    /// A file or folder cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// What was to be written.
+        path: PathBuf,
+        /// Why it cannot be.
+        source: io::Error,
+    },
+
+    /// Something is already where a new file or folder was to be made.
+    #[error("`{}` exists already, and is not written over", path.display())]
+    AlreadyExists {
+        /// What is there.
+        path: PathBuf,
+    },
+
+    // Recordings in the format of KiwiSDR.
+    /// The name of a KiwiSDR file does not tell date, frequency and station.
+    #[error(
+        "the name of a KiwiSDR recording is `YYYYMMDDThhmmssZ_FREQUENCY_STATION_iq.wav`, but \
+         `{file}` has no {missing}"
+    )]
+    KiwiFileName {
+        /// Name of the file.
+        file: String,
+        /// Part that is not there, or not readable.
+        missing: &'static str,
+    },
+
+    /// A file does not start like a WAV file.
+    #[error("`{file}` is not a WAV file: it does not start with `RIFF`, a size and `WAVE`")]
+    NotWav {
+        /// Name of the file.
+        file: String,
+    },
+
+    /// A WAV file ends before its first sample.
+    #[error("`{file}` ends within its header, after {byte_count} bytes")]
+    TruncatedHeader {
+        /// Name of the file.
+        file: String,
+        /// Length of the file.
+        byte_count: usize,
+    },
+
+    /// A chunk of a WAV file cannot be one.
+    #[error("`{file}` takes {expected} at byte {offset}, but has {actual}")]
+    MalformedChunk {
+        /// Name of the file.
+        file: String,
+        /// Where the chunk starts.
+        offset: usize,
+        /// What belongs there.
+        expected: &'static str,
+        /// What was found.
+        actual: String,
+    },
+
+    /// A WAV file holds something other than 16-bit IQ samples.
+    #[error("a KiwiSDR recording has {expected} as its {field}, but `{file}` has {actual}")]
+    WrongWavFormat {
+        /// Name of the file.
+        file: String,
+        /// Field of the `fmt ` chunk.
+        field: &'static str,
+        /// Value that it must have.
+        expected: u16,
+        /// Value that it has.
+        actual: u16,
+    },
+
+    /// A WAV file has samples, but no time stamps.
+    #[error("`{file}` is an ordinary WAV file: it has no `kiwi` chunk, so no time stamps")]
+    NoStamps {
+        /// Name of the file.
+        file: String,
+    },
+
+    /// The receiver had no position fix from its satellite receiver, so that no stamp means much.
+    #[error("all {block_count} time stamps of `{file}` are stale: the receiver had no recent fix")]
+    StaleStamps {
+        /// Name of the file.
+        file: String,
+        /// Blocks in the file.
+        block_count: usize,
+    },
+
+    /// Time stamps jump about.
+    #[error(
+        "no three successive time stamps of `{file}` are one block of samples apart, within 1 ms, \
+         among its {block_count} blocks"
+    )]
+    UnsteadyStamps {
+        /// Name of the file.
+        file: String,
+        /// Blocks in the file.
+        block_count: usize,
+    },
+
+    // Arrays in the format of NumPy.
+    /// Bytes are not an array in the format of NumPy.
+    #[error("an .npy file has {expected}, but this one does not")]
+    NotNpy {
+        /// What is missing.
+        expected: &'static str,
+    },
+
+    /// An array holds something other than single-precision complex numbers.
+    #[error("an .npy recording holds `<c8` (complex64), but this one holds `{actual}`")]
+    NpyType {
+        /// Type of the elements, as the file names it.
+        actual: String,
+    },
+
+    /// An array is not one-dimensional.
+    #[error("an .npy recording has the shape `(samples,)`, but this one has `{actual}`")]
+    NpyShape {
+        /// Shape, as the file names it.
+        actual: String,
+    },
+
+    /// An array is shorter or longer than its header says.
+    #[error("the samples of the .npy recording take {expected} bytes, but the file has {actual}")]
+    NpyLength {
+        /// Bytes that the shape takes.
+        expected: u64,
+        /// Bytes after the header.
+        actual: u64,
+    },
+
+    // Tables of people.
+    /// A table has no such column.
+    #[error("`{}` has no column `{column}`", path.display())]
+    MissingColumn {
+        /// The table.
+        path: PathBuf,
+        /// Name of the column.
+        column: &'static str,
+    },
+
+    /// A line of a table cannot be read.
+    #[error("`{}` cannot be read as a table of comma-separated values", path.display())]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// Why, with the line.
+        source: Box<csv::Error>,
+    },
+
+    /// A cell of a table has a value that makes no sense.
+    #[error(
+        "`{}`, line {line}: `{column}` must be {expected}, but is `{actual}`", path.display()
+    )]
+    Cell {
+        /// The table.
+        path: PathBuf,
+        /// Line, from 1 on.
+        line: u64,
+        /// Name of the column.
+        column: &'static str,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: &'static str,
+        /// The value that was given.
+        actual: String,
+    },
+
+    /// A folder that was to be imported has no recordings.
+    #[error("`{}` has no `*.wav` file", folder.display())]
+    NothingToImport {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// A recording was made by a receiver that nobody has described.
+    #[error("{recording} is of the receiver `{receiver}`, which is not among the known ones: {known}")]
+    UnknownReceiver {
+        /// The recording.
+        recording: String,
+        /// Name of the receiver.
+        receiver: String,
+        /// Names of those that are known.
+        known: String,
+    },
+
+    /// A recording is not worth keeping, and the import is strict.
+    #[error("`{}` is not usable", path.display())]
+    Unusable {
+        /// File of the recording.
+        path: PathBuf,
+        /// Why it is not.
+        source: Box<DataError>,
+    },
+
+    /// A recording decodes, but its samples cannot be a useful reception.
+    #[error("{0}")]
+    Flawed(crate::Flaw),
+
+    // Catalogs.
+    /// A file is not a catalog.
+    #[error("`{}` is not a catalog: it is {actual}", path.display())]
+    NotACatalog {
+        /// The file.
+        path: PathBuf,
+        /// What it is, as a phrase that follows "it is".
+        actual: &'static str,
+    },
+
+    /// A catalog was written by another release.
+    #[error(
+        "the catalog `{}` has version {actual} of the schema, but this release reads version \
+         {expected}", path.display()
+    )]
+    CatalogVersion {
+        /// The catalog.
+        path: PathBuf,
+        /// Version that it has.
+        actual: i64,
+        /// Version that is understood.
+        expected: i64,
+    },
+
+    /// A database refuses a query.
+    #[error("the catalog cannot {action}")]
+    Catalog {
+        /// What was to be done, as a phrase that follows "cannot".
+        action: &'static str,
+        /// What the database says.
+        source: Box<sqlx::Error>,
+    },
+
+    /// The schema of a new catalog cannot be made.
+    #[error("the schema of the catalog cannot be made")]
+    Migration(#[source] Box<sqlx::migrate::MigrateError>),
+
+    /// Something that must be unique is there already.
+    #[error("there are two {kind}s named `{name}`")]
+    Duplicate {
+        /// What must be unique: `receiver`, `event`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+
+    /// Rows contradict each other.
+    #[error("{kind} `{name}` has two values of `{field}`")]
+    Contradiction {
+        /// What the rows describe: `source`, `session`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// In what they differ.
+        field: &'static str,
+    },
+
+    /// A session was named that the catalog does not have.
+    #[error("the catalog has no session `{session}`")]
+    UnknownSession {
+        /// Name of the session.
+        session: String,
+    },
+
+    /// A row of a catalog has a value that makes no sense.
+    #[error("`{field}` of {row} must be {expected}, but is `{actual}`")]
+    Row {
+        /// The row, such as ``event `a` ``.
+        row: String,
+        /// Column of the table.
+        field: &'static str,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: &'static str,
+        /// The value that is there.
+        actual: String,
+    },
+
+    // Objects.
+    /// An object cannot be read or written.
+    #[error("the object `{key}` cannot be {action}")]
+    Object {
+        /// Key of the object.
+        key: String,
+        /// What was to be done, as a phrase that follows "cannot be".
+        action: &'static str,
+        /// What the store says.
+        source: Box<object_store::Error>,
+    },
+
+    /// An object has other bytes than when it was stored.
+    #[error("the object `{key}` has the digest {actual}, but {expected} was stored")]
+    DigestMismatch {
+        /// Key of the object.
+        key: String,
+        /// Digest in the catalog.
+        expected: String,
+        /// Digest of the bytes.
+        actual: String,
+    },
+
+    /// An object has more or fewer samples than the catalog says.
+    #[error("the object `{key}` has {actual} samples, but the catalog says {expected}")]
+    SampleCountMismatch {
+        /// Key of the object.
+        key: String,
+        /// Samples in the catalog.
+        expected: u64,
+        /// Samples in the object.
+        actual: u64,
+    },
+
+    /// An object cannot be decoded.
+    #[error("the object `{key}` cannot be decoded")]
+    Undecodable {
+        /// Key of the object.
+        key: String,
+        /// Why it cannot be.
+        source: Box<DataError>,
+    },
+}

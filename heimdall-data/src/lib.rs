@@ -1,0 +1,32 @@
+//! Recordings, catalogs, object stores, feature shards, splits and batches.
+//!
+//! ```text
+//! KiwiSDR WAV, .npy ──▶ IqRecording ──▶ Recordings: catalog.db + objects/ ──▶ (feature extraction)
+//! FeatureMap ──▶ ShardWriter ──▶ shards on disk ──▶ HeimdallDataset ──▶ split ──▶ Batcher ──▶ Batch
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use heimdall_data::{read_npy, write_npy};
+//! use num_complex::Complex32;
+//!
+//! let samples = [Complex32::new(0.5, -0.25), Complex32::new(0.0, 1.0)];
+//!
+//! assert_eq!(read_npy(&write_npy(&samples))?, samples);
+//! # Ok::<(), heimdall_data::DataError>(())
+//! ```
+
+mod catalog;
+mod error;
+mod import;
+mod recording;
+mod store;
+
+pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
+pub use error::DataError;
+pub use import::{ImportConfig, ImportReport, Quarantined, import_kiwi_folder};
+pub use recording::{
+    Flaw, KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
+};
+pub use store::Recordings;
