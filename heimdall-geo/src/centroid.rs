@@ -1,0 +1,103 @@
+//! The centroid of the receivers that hear a signal, weighted by how well they hear it.
+
+use crate::LocalPosition;
+
+/// Computes the centroid of receivers, weighted by the amplitude that each one receives.
+///
+/// A receiver that hears the signal at `L` dB above its own noise has the weight `10^(L / 20)`.
+/// It is the simplest baseline of localization by level: it never leaves the hull of the receivers.
+///
+/// There is none if there are no levels, or if one of the numbers is not finite.
+pub fn weighted_centroid(
+    levels: &[(LocalPosition, f64 /* level above noise, dB */)],
+) -> Option<LocalPosition> {
+    let finite = |&(position, level_db): &(LocalPosition, f64)| {
+        position.east_km.is_finite() && position.north_km.is_finite() && level_db.is_finite()
+    };
+    if levels.is_empty() || !levels.iter().all(finite) {
+        return None;
+    }
+    // Relative to the loudest one, no weight overflows and their sum is at least 1.
+    let loudest_db = levels.iter().map(|&(_, level_db)| level_db).fold(f64::MIN, f64::max);
+    let (mut weight_sum, mut east_km, mut north_km) = (0.0, 0.0, 0.0);
+    for (position, level_db) in levels {
+        let weight = 10_f64.powf((level_db - loudest_db) / 20.0);
+        weight_sum += weight;
+        east_km += weight * position.east_km;
+        north_km += weight * position.north_km;
+    }
+    Some(LocalPosition { east_km: east_km / weight_sum, north_km: north_km / weight_sum })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn local(east_km: f64, north_km: f64) -> LocalPosition {
+        LocalPosition { east_km, north_km }
+    }
+
+    /// By hand: 20 dB more is ten times the weight, so (10 · 0 + 1 · 11) / 11 = 1 km east, and
+    /// (10 · 22 + 1 · 0) / 11 = 20 km north.
+    #[test]
+    fn twenty_decibels_weigh_ten_times() {
+        let levels = [(local(0.0, 22.0), 25.0), (local(11.0, 0.0), 5.0)];
+
+        let centroid = weighted_centroid(&levels).unwrap();
+
+        assert!(centroid.distance_km(&local(1.0, 20.0)) < 1e-12, "{centroid:?}");
+    }
+
+    #[test]
+    fn one_receiver_is_its_own_centroid() {
+        assert_eq!(weighted_centroid(&[(local(3.0, 4.0), -7.0)]), Some(local(3.0, 4.0)));
+    }
+
+    #[test]
+    fn silence_has_no_centroid() {
+        assert_eq!(weighted_centroid(&[]), None);
+    }
+
+    #[test]
+    fn centroid_with_a_level_that_is_no_number_is_refused() {
+        let receiver = (local(0.0, 0.0), 10.0);
+
+        for level_db in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(weighted_centroid(&[receiver, (local(1.0, 1.0), level_db)]), None);
+        }
+        assert_eq!(weighted_centroid(&[receiver, (local(f64::NAN, 1.0), 0.0)]), None);
+    }
+
+    #[test]
+    fn absurd_levels_do_not_overflow() {
+        let levels = [(local(1.0, 2.0), 1e6), (local(3.0, 4.0), -1e6)];
+
+        let centroid = weighted_centroid(&levels).unwrap();
+
+        assert!(centroid.distance_km(&local(1.0, 2.0)) < 1e-12, "{centroid:?}");
+    }
+
+    proptest! {
+        /// A gain that is common to all receivers changes nothing, and the centroid stays among them.
+        #[test]
+        fn common_gain_cancels(
+            receivers in prop::collection::vec((-100_f64..100.0, -100_f64..100.0, 0_f64..60.0), 1..8),
+            gain_db in -40_f64..40.0,
+        ) {
+            let levels = |gain_db: f64| -> Vec<_> {
+                receivers.iter().map(|&(e, n, level_db)| (local(e, n), level_db + gain_db)).collect()
+            };
+
+            let centroid = weighted_centroid(&levels(0.0)).unwrap();
+            let amplified = weighted_centroid(&levels(gain_db)).unwrap();
+
+            prop_assert!(centroid.distance_km(&amplified) < 1e-9);
+            let (west, east) = receivers
+                .iter()
+                .fold((f64::MAX, f64::MIN), |(low, high), r| (low.min(r.0), high.max(r.0)));
+            prop_assert!(west - 1e-9 <= centroid.east_km && centroid.east_km <= east + 1e-9);
+        }
+    }
+}
