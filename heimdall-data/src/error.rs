@@ -54,13 +54,20 @@ pub enum DataError {
         file: String,
     },
 
-    /// A WAV file ends before its first sample.
-    #[error("`{file}` ends within its header, after {byte_count} bytes")]
+    /// A WAV file ends before its first block of samples does.
+    #[error("`{file}` ends after {byte_count} bytes, before its first block of samples is complete")]
     TruncatedHeader {
         /// Name of the file.
         file: String,
         /// Length of the file.
         byte_count: usize,
+    },
+
+    /// A WAV file does not say what its samples are.
+    #[error("`{file}` has no `fmt ` chunk before its samples")]
+    MissingFormat {
+        /// Name of the file.
+        file: String,
     },
 
     /// A chunk of a WAV file cannot be one.
@@ -211,9 +218,51 @@ pub enum DataError {
         source: Box<DataError>,
     },
 
-    /// A recording decodes, but its samples cannot be a useful reception.
-    #[error("{0}")]
-    Flawed(crate::Flaw),
+    /// Some samples are no numbers.
+    #[error("{count} of the {sample_count} samples are not finite, the first at index {first}")]
+    NotFinite {
+        /// Samples that are not finite.
+        count: usize,
+        /// Index of the first of them.
+        first: usize,
+        /// Samples in all.
+        sample_count: usize,
+    },
+
+    /// All samples are zero.
+    #[error("all {sample_count} samples are zero")]
+    Silent {
+        /// Samples in all.
+        sample_count: usize,
+    },
+
+    /// Too many samples are at the end of the scale.
+    #[error(
+        "{:.2} % of the samples are clipped, but at most {:.2} % may be", share * 100.0,
+        share_max * 100.0
+    )]
+    Clipped {
+        /// Share of the samples that are clipped.
+        share: f64,
+        /// Share that is allowed.
+        share_max: f64,
+    },
+
+    /// A recording is too short to be of use.
+    #[error("a recording takes {duration_s_min} s, but this one lasts {duration_s:.3} s")]
+    TooShort {
+        /// Duration of the recording, in seconds.
+        duration_s: f64,
+        /// Duration that it must have, in seconds.
+        duration_s_min: f64,
+    },
+
+    /// A sample rate is not one.
+    #[error("a sample rate is a positive number of hertz, but this one is {sample_rate_hz}")]
+    SampleRate {
+        /// The rate, in Hz.
+        sample_rate_hz: f64,
+    },
 
     // Catalogs.
     /// A file is not a catalog.

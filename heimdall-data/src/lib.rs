@@ -27,6 +27,6 @@ pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat
 pub use error::DataError;
 pub use import::{ImportConfig, ImportReport, Quarantined, import_kiwi_folder};
 pub use recording::{
-    Flaw, KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
+    KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
 };
 pub use store::Recordings;

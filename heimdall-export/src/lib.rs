@@ -1,0 +1,1 @@
+//! From a trained network to an ONNX file that others can run.

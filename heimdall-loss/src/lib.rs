@@ -1,0 +1,1 @@
+//! How wrong an estimate is, and how honest its uncertainty.

@@ -1,0 +1,1 @@
+//! From features to an estimate of position and uncertainty.

@@ -1,0 +1,1 @@
+//! A radio world with known truth.

@@ -1,0 +1,1 @@
+//! Runs, metrics and model versions in MLflow's own store.
