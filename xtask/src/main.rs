@@ -1,1 +1,83 @@
-fn main() {}
+//! Checks, tests and documentation in one command.
+
+mod command;
+mod python;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::command::{cargo, say, workspace_root};
+
+/// Check, test and document Heimdall
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what a developer runs before each commit: format, lints, tests that need nothing
+    Check,
+    /// Install what the tests need, then run every check and every test
+    Test,
+    /// Build the documentation
+    Docs,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Check => check(),
+        Command::Test => test(),
+        Command::Docs => docs(),
+    }
+}
+
+fn check() -> Result<()> {
+    format_and_lint()?;
+    cargo(&["test", "--workspace"], &[])
+}
+
+fn test() -> Result<()> {
+    let python = python::install()?;
+    let python = python.to_string_lossy();
+    format_and_lint()?;
+    cargo(&["test", "--workspace"], &[])?;
+    // The name of the module says what an ignored test needs.
+    let python = ("HEIMDALL_TEST_PYTHON", python.as_ref());
+    cargo(&["test", "--workspace", "--all-targets", "--", "--ignored", "with_python"], &[python])?;
+    if shared_data().is_dir() {
+        let test = ["test", "--workspace", "--all-targets", "--", "--ignored", "with_shared_data"];
+        cargo(&test, &[python])?;
+    } else {
+        say(&format!("left out: tests on recordings, as {} is not there", shared_data().display()));
+    }
+    docs()?;
+    licenses()
+}
+
+fn format_and_lint() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+}
+
+fn docs() -> Result<()> {
+    cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
+fn licenses() -> Result<()> {
+    if command::exists("cargo-deny") {
+        cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"], &[])
+    } else {
+        say("left out: cargo deny check, as cargo-deny is not installed");
+        Ok(())
+    }
+}
+
+/// Real recordings beside the checkout, which some tests use where they are.
+fn shared_data() -> std::path::PathBuf {
+    workspace_root().parent().unwrap_or(Path::new("/")).join("shared/data")
+}

@@ -1,0 +1,59 @@
+//! Running a command, and saying so.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The folder of the workspace's manifest.
+pub(crate) fn workspace_root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("this crate lies in the workspace").to_owned()
+}
+
+/// Tells the person at the terminal what happens.
+#[expect(clippy::print_stderr, reason = "the output of this program is for people")]
+pub(crate) fn say(what: &str) {
+    eprintln!("xtask: {what}");
+}
+
+/// Runs cargo in the workspace, and fails with the command if it fails.
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments).envs(environment.iter().copied());
+    run(&mut command)
+}
+
+/// Runs a command in the workspace, and fails with it if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    say(&shown);
+    let status = command
+        .current_dir(workspace_root())
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start: {shown}"))?;
+    if !status.success() {
+        bail!("failed with {status}: {shown}");
+    }
+    Ok(())
+}
+
+/// Whether a program of this name answers when asked for its version.
+pub(crate) fn exists(program: &str) -> bool {
+    let quiet = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// The command as a person would type it.
+fn shown(command: &Command) -> String {
+    let environment = command
+        .get_envs()
+        .filter_map(|(name, value)| value.map(|value| format!("{}={value:?}", name.display())));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    environment.chain(words.map(|word| word.display().to_string())).collect::<Vec<_>>().join(" ")
+}
