@@ -383,4 +383,88 @@ pub enum DataError {
         /// Why it cannot be.
         source: Box<DataError>,
     },
+
+    // Features.
+    /// The description of features contradicts itself, or the features it describes.
+    #[error("`{field}` of the features must be {expected}, but is {actual}")]
+    HeaderMismatch {
+        /// Field of the description.
+        field: &'static str,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: String,
+        /// The value that was found.
+        actual: String,
+    },
+
+    /// A level is not finite, or not after it was rounded to the precision of its folder.
+    #[error("a level of the event `{event}` cannot be stored: {level_db} dB")]
+    UnstorableLevel {
+        /// Name of the event.
+        event: String,
+        /// The level, in dB.
+        level_db: f32,
+    },
+
+    /// Features were written by a newer release.
+    #[error(
+        "`{}` has version {actual} of the format, but this release reads versions up to \
+         {supported}", path.display()
+    )]
+    NewerFeatures {
+        /// Description of the features.
+        path: PathBuf,
+        /// Version that it has.
+        actual: u32,
+        /// Newest version that is understood.
+        supported: u32,
+    },
+
+    /// A file of features is truncated, or is not the one that was described.
+    #[error("`{}` is damaged: it must have {expected}, but has {actual}", path.display())]
+    DamagedFeatures {
+        /// The file.
+        path: PathBuf,
+        /// What it must have.
+        expected: String,
+        /// What it has.
+        actual: String,
+    },
+
+    // Splits and batches.
+    /// A ratio of a split makes no sense.
+    #[error("`{field}` of the split must be {expected}, but is {actual}")]
+    InvalidSplit {
+        /// Path of the field, as the user wrote it: `ratio.train`.
+        field: &'static str,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: &'static str,
+        /// The value that was given.
+        actual: f64,
+    },
+
+    /// A part of a split has no group.
+    #[error(
+        "the part `{part}` is empty: {groups} groups by {by} are too few for a ratio of {ratio}"
+    )]
+    EmptyPart {
+        /// The part.
+        part: crate::Part,
+        /// Share of the groups that it should have.
+        ratio: f64,
+        /// What groups the events.
+        by: crate::SplitBy,
+        /// Groups that there are.
+        groups: usize,
+    },
+
+    /// A batch was to have no events.
+    #[error("a batch takes at least one event")]
+    EmptyBatch,
+
+    /// An event has no position to learn from, or to be measured against.
+    #[error("the position of the event `{event}` is unknown: it can be located, not learned from")]
+    Unlabelled {
+        /// Name of the event.
+        event: String,
+    },
 }

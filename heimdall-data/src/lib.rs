@@ -17,16 +17,26 @@
 //! # Ok::<(), heimdall_data::DataError>(())
 //! ```
 
+mod batch;
 mod catalog;
+mod dataset;
 mod error;
 mod import;
 mod recording;
+mod shard;
+mod split;
 mod store;
+#[cfg(test)]
+mod testing;
 
+pub use batch::{Batch, BatchOrder, Batcher, Batches};
 pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
+pub use dataset::HeimdallDataset;
 pub use error::DataError;
 pub use import::{ImportConfig, ImportReport, Quarantined, import_kiwi_folder};
 pub use recording::{
     KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
 };
+pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
+pub use split::{Part, SplitBy, SplitConfig, SplitRatio, split};
 pub use store::Recordings;

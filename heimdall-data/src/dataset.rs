@@ -1,0 +1,431 @@
+//! Features on disk, read event by event.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use half::f16;
+use heimdall_features::FeatureMap;
+use safetensors::tensor::Metadata;
+use serde::Deserialize;
+
+use crate::shard::{INDEX_FILE, Index, Precision, SCALARS, scalars_from_row, shard_layout};
+use crate::{DataError, EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Part};
+
+/// Longest header of a shard that is believed, in bytes; a real one has some three hundred.
+const SHARD_HEADER_BYTES_MAX: u64 = 1 << 20;
+
+/// Events of a folder of features, or some of them, with their labels in memory and their features
+/// on disk.
+///
+/// Only the bytes of the events that are asked for are read. Clones and subsets share the open
+/// files.
+#[derive(Clone, Debug)]
+pub struct HeimdallDataset {
+    folder: Arc<OpenFolder>,
+    /// Events of the folder that belong to this set.
+    indices: Vec<usize>,
+    labels: Vec<EventLabel>,
+}
+
+/// A folder whose shards are open and have the right shapes.
+#[derive(Debug)]
+struct OpenFolder {
+    header: FeatureHeader,
+    precision: Precision,
+    shards: Vec<OpenShard>,
+}
+
+/// An open shard, and where its tensors start.
+#[derive(Debug)]
+struct OpenShard {
+    path: PathBuf,
+    file: Mutex<File>,
+    /// Event of the folder that is the first one here.
+    first: usize,
+    scalars_start: u64,
+    levels_start: u64,
+    present_start: u64,
+}
+
+/// As much of the description as every version has.
+#[derive(Deserialize)]
+struct VersionedIndex {
+    header: VersionedHeader,
+}
+
+/// The only field of a header that is looked at before it is understood.
+#[derive(Deserialize)]
+struct VersionedHeader {
+    format_version: u32,
+}
+
+impl HeimdallDataset {
+    /// Opens a folder of features, and checks that every shard is complete.
+    ///
+    /// # Errors
+    ///
+    /// - [`DataError::Read`] if the description or a shard cannot be read.
+    /// - [`DataError::NewerFeatures`] if a newer release wrote the folder.
+    /// - [`DataError::DamagedFeatures`] if a file is truncated, or is not what the description says.
+    pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let index = read_index(&folder.join(INDEX_FILE))?;
+        let mut shards = Vec::with_capacity(index.shards.len());
+        let mut first = 0;
+        for entry in &index.shards {
+            let path = folder.join(&entry.file);
+            shards.push(OpenShard::open(path, &index, first, entry.events)?);
+            first += entry.events;
+        }
+        if first != index.events.len() {
+            return Err(DataError::DamagedFeatures {
+                path: folder.join(INDEX_FILE),
+                expected: format!("{first} events, as many as its shards have"),
+                actual: index.events.len().to_string(),
+            });
+        }
+        Ok(Self {
+            indices: (0..index.events.len()).collect(),
+            labels: index.events,
+            folder: Arc::new(OpenFolder {
+                header: index.header,
+                precision: index.precision,
+                shards,
+            }),
+        })
+    }
+
+    /// What the features are.
+    pub fn header(&self) -> &FeatureHeader {
+        &self.folder.header
+    }
+
+    /// Labels of the events, in the order of the indices.
+    pub fn labels(&self) -> &[EventLabel] {
+        &self.labels
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are no events.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Reads an event.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Read`] if the shard cannot be read any more.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`len`](Self::len).
+    pub fn get(&self, index: usize) -> Result<(EventLabel, FeatureMap), DataError> {
+        Ok((self.labels[index].clone(), self.folder.read(self.indices[index])?))
+    }
+
+    /// Takes some of the events, in this order. Nothing is copied but labels.
+    ///
+    /// # Panics
+    ///
+    /// If one of `indices` is not below [`len`](Self::len).
+    #[must_use]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        Self {
+            folder: Arc::clone(&self.folder),
+            indices: indices.iter().map(|&index| self.indices[index]).collect(),
+            labels: indices.iter().map(|&index| self.labels[index].clone()).collect(),
+        }
+    }
+
+    /// Takes the events of one part of a [`split`](crate::split).
+    ///
+    /// # Panics
+    ///
+    /// If `parts` has another length than the set.
+    #[must_use]
+    pub fn part(&self, parts: &[Part], part: Part) -> Self {
+        assert_eq!(parts.len(), self.len(), "a split names one part for each event");
+        let indices: Vec<usize> =
+            (0..parts.len()).filter(|&index| parts[index] == part).collect();
+        self.subset(&indices)
+    }
+}
+
+impl OpenFolder {
+    /// Reads the features of an event of the folder.
+    fn read(&self, event: usize) -> Result<FeatureMap, DataError> {
+        let after = self.shards.partition_point(|shard| shard.first <= event);
+        let shard = &self.shards[after - 1];
+        shard
+            .read(event - shard.first, &self.header, self.precision)
+            .map_err(|source| DataError::Read { path: shard.path.clone(), source })
+    }
+}
+
+impl OpenShard {
+    /// Opens a shard and compares its tensors with those that it must have.
+    fn open(
+        path: PathBuf,
+        index: &Index,
+        first: usize,
+        events: usize,
+    ) -> Result<Self, DataError> {
+        let unreadable = |source| DataError::Read { path: path.clone(), source };
+        let damaged = |expected: String, actual: String| DataError::DamagedFeatures {
+            path: path.clone(),
+            expected,
+            actual,
+        };
+        let mut file = File::open(&path).map_err(unreadable)?;
+        let byte_count = file.metadata().map_err(unreadable)?.len();
+        if byte_count < 8 {
+            return Err(damaged("a header".to_owned(), format!("{byte_count} bytes")));
+        }
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(unreadable)?;
+        let length = u64::from_le_bytes(length);
+        if length > SHARD_HEADER_BYTES_MAX || length > byte_count - 8 {
+            let expected = format!("a header of {length} bytes");
+            return Err(damaged(expected, format!("{byte_count} bytes in all")));
+        }
+        // At most 1 MiB, as was just checked.
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(unreadable)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
+            damaged("a header in JSON".to_owned(), format!("one with an error: {error}"))
+        })?;
+
+        let layout = shard_layout(index.header.shape, index.precision, events);
+        for (name, expected) in &layout {
+            let describe = |dtype, shape: &[usize]| format!("`{name}` as {dtype} {shape:?}");
+            let Some(actual) = metadata.info(name) else {
+                return Err(damaged(
+                    describe(expected.dtype, &expected.shape),
+                    "no such tensor".to_owned(),
+                ));
+            };
+            if (actual.dtype, &actual.shape) != (expected.dtype, &expected.shape) {
+                return Err(damaged(
+                    describe(expected.dtype, &expected.shape),
+                    describe(actual.dtype, &actual.shape),
+                ));
+            }
+        }
+        let expected = 8 + length + metadata.data_len() as u64;
+        if byte_count != expected {
+            return Err(damaged(format!("{expected} bytes"), format!("{byte_count} bytes")));
+        }
+
+        let start = |name| {
+            let info = metadata.info(name).expect("the layout was just compared");
+            8 + length + info.data_offsets.0 as u64
+        };
+        Ok(Self {
+            scalars_start: start("scalars"),
+            levels_start: start("levels"),
+            present_start: start("present"),
+            file: Mutex::new(file),
+            first,
+            path,
+        })
+    }
+
+    /// Reads the features of an event of the shard.
+    fn read(
+        &self,
+        event: usize,
+        header: &FeatureHeader,
+        precision: Precision,
+    ) -> Result<FeatureMap, io::Error> {
+        let shape = header.shape;
+        let mut levels = vec![0; shape.len() * precision.bytes()];
+        let mut scalars = vec![0; shape.receivers * SCALARS * 4];
+        let mut present = vec![0; shape.receivers];
+        {
+            // A thread that panicked while it held the file left nothing half-changed behind.
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            for (start, buffer) in [
+                (self.levels_start, &mut levels),
+                (self.scalars_start, &mut scalars),
+                (self.present_start, &mut present),
+            ] {
+                file.seek(SeekFrom::Start(start + (event * buffer.len()) as u64))?;
+                file.read_exact(buffer)?;
+            }
+        }
+
+        let (pairs, _) = levels.as_chunks::<2>();
+        let (quads, _) = levels.as_chunks::<4>();
+        let levels_db = match precision {
+            Precision::F16 => pairs.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            Precision::F32 => quads.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        };
+        let (values, _) = scalars.as_chunks::<4>();
+        let values: Vec<f32> = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let (rows, _) = values.as_chunks::<SCALARS>();
+        let scalars = rows
+            .iter()
+            .zip(&present)
+            .map(|(&row, &present)| (present != 0).then(|| scalars_from_row(row)))
+            .collect();
+        Ok(FeatureMap { shape, levels_db, scalars })
+    }
+}
+
+/// Reads the description of a folder, its version first.
+fn read_index(path: &Path) -> Result<Index, DataError> {
+    let text = fs::read(path)
+        .map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let malformed = |error: serde_json::Error| DataError::DamagedFeatures {
+        path: path.to_owned(),
+        expected: "a description of features".to_owned(),
+        actual: format!("JSON with an error: {error}"),
+    };
+    let versioned: VersionedIndex = serde_json::from_slice(&text).map_err(malformed)?;
+    let actual = versioned.header.format_version;
+    if actual > FEATURE_FORMAT_VERSION {
+        return Err(DataError::NewerFeatures {
+            path: path.to_owned(),
+            actual,
+            supported: FEATURE_FORMAT_VERSION,
+        });
+    }
+    serde_json::from_slice(&text).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ShardWriter;
+    use crate::testing::{dataset, feature_map, header, label};
+
+    /// Changes a file of a folder, and says how opening the folder fails.
+    fn error_after(file: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        dataset(folder.path(), 3);
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        HeimdallDataset::open(folder.path()).unwrap_err().to_string()
+    }
+
+    /// Replaces a piece of text by one of the same length.
+    fn replace(bytes: &mut [u8], from: &str, to: &str) {
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+
+        let dataset = dataset(folder.path(), 7);
+
+        assert_eq!(dataset.len(), 7);
+        assert_eq!(dataset.header(), &header(2, 4, 3));
+        for event in 0..7 {
+            let expected = (label(event), feature_map(header(2, 4, 3).shape, event));
+            assert_eq!(dataset.get(event).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn subset_of_a_subset_has_the_right_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 7);
+
+        let subset = dataset.subset(&[6, 4, 2]).subset(&[2, 0]);
+
+        assert_eq!(subset.labels(), [label(2), label(6)]);
+        assert_eq!(subset.get(1).unwrap().1, feature_map(header(2, 4, 3).shape, 6));
+    }
+
+    #[test]
+    fn truncated_shard_is_refused_by_name() {
+        for missing in [1, 100] {
+            let error =
+                error_after("shard-00000.safetensors", |bytes| bytes.truncate(bytes.len() - missing));
+
+            assert!(error.contains("shard-00000.safetensors"), "{error}");
+        }
+        let error = error_after("shard-00000.safetensors", |bytes| bytes.truncate(5));
+        assert!(error.contains("shard-00000.safetensors"), "{error}");
+        let error = error_after("shard-00000.safetensors", |bytes| bytes.truncate(50));
+        assert!(error.contains("shard-00000.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn shard_of_another_shape_is_refused_by_name() {
+        let error = error_after("shard-00000.safetensors", |bytes| {
+            replace(bytes, "[3,2,4,3]", "[3,2,3,4]");
+        });
+
+        assert!(error.contains("shard-00000.safetensors"), "{error}");
+        assert!(error.contains("[3, 2, 4, 3]") && error.contains("[3, 2, 3, 4]"), "{error}");
+    }
+
+    #[test]
+    fn newer_version_is_refused_by_name_even_if_it_has_other_fields() {
+        let error = error_after(INDEX_FILE, |bytes| {
+            *bytes = br#"{"header": {"format_version": 99, "colour": 1}, "more": []}"#.to_vec();
+        });
+
+        assert!(error.contains("features.json") && error.contains("99"), "{error}");
+    }
+
+    #[test]
+    fn description_without_its_end_is_refused_by_name() {
+        let error = error_after(INDEX_FILE, |bytes| bytes.truncate(bytes.len() / 2));
+
+        assert!(error.contains("features.json"), "{error}");
+    }
+
+    #[test]
+    fn missing_shard_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        dataset(folder.path(), 3);
+        fs::remove_file(folder.path().join("shard-00000.safetensors")).unwrap();
+
+        let error = HeimdallDataset::open(folder.path()).unwrap_err();
+
+        assert!(error.to_string().contains("shard-00000.safetensors"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Half precision keeps 11 significant bits, and single precision everything.
+        #[test]
+        fn levels_survive(
+            levels_db in prop::collection::vec(-200_f32..200.0, 24),
+            precision in prop_oneof![Just(Precision::F16), Just(Precision::F32)],
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let header = header(2, 4, 3);
+            let features = FeatureMap { levels_db, ..feature_map(header.shape, 1) };
+
+            let mut writer =
+                ShardWriter::create(folder.path(), &header).unwrap().with_precision(precision);
+            writer.push(label(1), &features).unwrap();
+            writer.finish().unwrap();
+            let (_, read) = HeimdallDataset::open(folder.path()).unwrap().get(0).unwrap();
+
+            prop_assert_eq!(&read.scalars, &features.scalars);
+            let tolerance = if precision == Precision::F32 { 0.0 } else { 0.5_f32.powi(11) };
+            for (read, written) in read.levels_db.iter().zip(&features.levels_db) {
+                // Below 2⁻¹⁴ half precision has fewer bits left.
+                let allowed = (tolerance * written.abs()).max(tolerance * 0.5_f32.powi(14));
+                prop_assert!((read - written).abs() <= allowed, "{} is not {}", read, written);
+            }
+        }
+    }
+}
