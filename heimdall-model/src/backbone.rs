@@ -1,0 +1,125 @@
+//! The residual network that turns feature maps into one vector per event.
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::block::convolution;
+use crate::{Backbone, ResidualBlock};
+
+/// Length of the vector that a [`ResNet`] makes of an event.
+pub const EMBEDDING_LENGTH: usize = 512;
+
+/// A residual network without its classifier, layer by layer as in torchvision.
+///
+/// # References
+///
+/// K. He et al., "Deep residual learning for image recognition", CVPR 2016, table 1,
+/// [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
+#[derive(Module, Debug)]
+pub struct ResNet {
+    /// First convolution: 7 × 7, stride 2.
+    pub conv1: Conv2d,
+    /// Batch norm after the first convolution.
+    pub norm1: BatchNorm,
+    /// Pooling after it: 3 × 3, stride 2.
+    pub pool: MaxPool2d,
+    /// Blocks of 64 channels.
+    pub layer1: Vec<ResidualBlock>,
+    /// Blocks of 128 channels, at half the resolution.
+    pub layer2: Vec<ResidualBlock>,
+    /// Blocks of 256 channels, at a quarter of the resolution.
+    pub layer3: Vec<ResidualBlock>,
+    /// Blocks of 512 channels, at an eighth of the resolution.
+    pub layer4: Vec<ResidualBlock>,
+}
+
+impl ResNet {
+    pub(crate) fn new(kind: Backbone, input_channels: usize, device: &Device) -> Self {
+        let stage = |blocks: usize, input: usize, output: usize, stride: usize| {
+            let first = ResidualBlock::new(input, output, stride, device);
+            let rest = (1..blocks).map(|_| ResidualBlock::new(output, output, 1, device));
+            std::iter::once(first).chain(rest).collect::<Vec<_>>()
+        };
+        let blocks = kind.stage_blocks();
+        Self {
+            conv1: convolution(input_channels, 64, 7, 2, device),
+            norm1: BatchNormConfig::new(64).init(device),
+            pool: MaxPool2dConfig::new([3, 3])
+                .with_strides([2, 2])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .init(),
+            layer1: stage(blocks[0], 64, 64, 1),
+            layer2: stage(blocks[1], 64, 128, 2),
+            layer3: stage(blocks[2], 128, 256, 2),
+            layer4: stage(blocks[3], 256, EMBEDDING_LENGTH, 2),
+        }
+    }
+
+    /// All residual blocks, in the order in which they are applied.
+    pub fn blocks(&self) -> impl Iterator<Item = &ResidualBlock> {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten()
+    }
+
+    /// Makes one vector of each event: the mean over bands and frames of the last block.
+    ///
+    /// # Shapes
+    ///
+    /// - `input`: `[batch, input_channels, bands, frames]`, standardized
+    /// - returns: `[batch, 512]`
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+        let x = relu(self.norm1.forward(self.conv1.forward(input)));
+        let x = self.pool.forward(x);
+        let x = self.blocks().fold(x, |x, block| block.forward(x)); // [batch, 512, 4, 1]
+        let [batch, channels, height, width] = x.dims();
+        x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// torchvision 0.26: `sum(p.numel() for p in resnet18().parameters())` is 11,689,512, of which
+    /// the classifier has 512 · 1000 + 1000; resnet34 likewise from 21,797,672.
+    #[test]
+    fn parameters_are_as_many_as_in_torchvision() {
+        let device = Device::flex();
+        for (kind, channels, expected) in [
+            (Backbone::ResNet18, 3, 11_176_512),
+            // One more channel has 64 more kernels of 7 × 7.
+            (Backbone::ResNet18, 4, 11_176_512 + 64 * 49),
+            (Backbone::ResNet34, 3, 21_284_672),
+        ] {
+            let network = ResNet::new(kind, channels, &device);
+
+            // Burn counts the running mean and variance of each batch norm too.
+            let norms: usize = network
+                .blocks()
+                .flat_map(|block| {
+                    let projection = block.projection.as_ref().map(|p| &p.norm);
+                    [Some(&block.norm1), Some(&block.norm2), projection]
+                })
+                .flatten()
+                .chain([&network.norm1])
+                .map(|norm| norm.gamma.lazy_shape().num_elements())
+                .sum();
+            assert_eq!(network.num_params() - 2 * norms, expected, "{kind:?}, {channels} channels");
+        }
+    }
+
+    #[test]
+    fn any_image_becomes_one_vector() {
+        let device = Device::flex();
+        let network = ResNet::new(Backbone::ResNet18, 2, &device);
+
+        for [bands, frames] in [[128, 32], [17, 5], [1, 1]] {
+            let output = network.forward(Tensor::zeros([2, 2, bands, frames], &device));
+
+            assert_eq!(output.dims(), [2, 512]);
+        }
+    }
+}
