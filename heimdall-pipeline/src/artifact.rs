@@ -1,0 +1,80 @@
+//! The kinds of artifacts that flow between stages, and the ports that they flow through.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of artifact; an edge of the pipeline joins two ports of the same kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// A folder with `catalog.db` and `objects/`: receivers, events and their samples.
+    Recordings,
+    /// A folder of feature shards with `features.json`.
+    Features,
+    /// A folder with the weights of a network and its `manifest.json`.
+    Model,
+    /// A folder with `evaluation.json` and `report.html`.
+    Evaluation,
+    /// A folder with `model.onnx` and what belongs to it.
+    Onnx,
+    /// A folder with `fix.json` and `report.html`: where a transmitter was found.
+    Fix,
+    /// A folder that says under which name and version a model was registered.
+    Registration,
+}
+
+impl ArtifactKind {
+    /// Returns the name that messages use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Recordings => "Recordings",
+            Self::Features => "Features",
+            Self::Model => "Model",
+            Self::Evaluation => "Evaluation",
+            Self::Onnx => "Onnx",
+            Self::Fix => "Fix",
+            Self::Registration => "Registration",
+        }
+    }
+
+    /// Returns the version of the files inside, a part of the cache key of the stage that makes
+    /// them.
+    pub fn format_version(self) -> u32 {
+        match self {
+            Self::Recordings
+            | Self::Features
+            | Self::Model
+            | Self::Evaluation
+            | Self::Onnx
+            | Self::Fix
+            | Self::Registration => 1,
+        }
+    }
+}
+
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that a kind of stage reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputPort {
+    /// Name, as in `from: { name: … }`.
+    pub name: &'static str,
+    /// What must arrive there.
+    pub kind: ArtifactKind,
+    /// Whether the stage cannot do without.
+    pub required: bool,
+}
+
+/// Something that a kind of stage makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputPort {
+    /// Name, as in `stage.name`.
+    pub name: &'static str,
+    /// What leaves there.
+    pub kind: ArtifactKind,
+}

@@ -1,0 +1,165 @@
+//! What can go wrong between a definition and its artifacts.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::spec::Diagnostic;
+use crate::stage::StageKind;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The definition of the pipeline, or what the command line makes of it, is not valid.
+    #[error(transparent)]
+    Definition(Box<Diagnostic>),
+
+    /// A stage of the name given on the command line does not exist.
+    #[error("the pipeline has no stage `{name}`{}", suggestion(.suggestion.as_deref()))]
+    UnknownStage {
+        /// The name that was given.
+        name: String,
+        /// The name that is most like it.
+        suggestion: Option<String>,
+    },
+
+    /// A stage must come from the cache, but is not there.
+    #[error(
+        "stage `{stage}` is needed by `--{option}`, but its result is not in the cache ({reason}); \
+         start at it with `--from {stage}`, or leave `--{option}` away"
+    )]
+    NotCached {
+        /// The stage whose result is missing.
+        stage: String,
+        /// The option that asks for it: `from` or `only`.
+        option: &'static str,
+        /// Why the cache does not have it.
+        reason: String,
+    },
+
+    /// A file or folder could not be used.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A stage left nothing in one of its outputs.
+    #[error("stage `{stage}` wrote no file into its output `{port}`")]
+    EmptyOutput {
+        /// Name of the stage.
+        stage: String,
+        /// Name of the output.
+        port: String,
+    },
+
+    /// A stage left something in an output that is neither a file nor a folder.
+    #[error("{} is neither a file nor a folder, and cannot be an artifact", .path.display())]
+    SpecialFile {
+        /// What was found.
+        path: PathBuf,
+    },
+
+    /// A stage panicked, which is a fault of this program.
+    #[error("stage `{stage}` panicked: {message}")]
+    Panicked {
+        /// Name of the stage.
+        stage: String,
+        /// What the panic said.
+        message: String,
+    },
+
+    /// A stage returned a figure that is not a number.
+    #[error("metric `{metric}` of stage `{stage}` is {value}")]
+    NonFiniteMetric {
+        /// Name of the stage.
+        stage: String,
+        /// Name of the metric.
+        metric: String,
+        /// Its value.
+        value: f64,
+    },
+
+    /// The evaluation of a model is outside of what its registration asks for.
+    #[error("`{metric}` must be between {lower} and {upper}, but is {value}")]
+    GateFailed {
+        /// Name of the metric.
+        metric: String,
+        /// Its smallest value that passes.
+        lower: f64,
+        /// Its largest value that passes.
+        upper: f64,
+        /// Its value.
+        value: f64,
+    },
+
+    /// The run was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+
+    /// No code is there for a kind of stage.
+    #[error("this build cannot run `{kind}` stages")]
+    Unavailable {
+        /// The kind.
+        kind: StageKind,
+    },
+
+    /// Data could not be read or written.
+    #[error(transparent)]
+    Data(#[from] heimdall_data::DataError),
+
+    /// A signal could not be processed.
+    #[error(transparent)]
+    Feature(#[from] heimdall_features::FeatureError),
+
+    /// A position could not be computed.
+    #[error(transparent)]
+    Geo(#[from] heimdall_geo::GeoError),
+
+    /// A world could not be simulated.
+    #[error(transparent)]
+    Sim(#[from] heimdall_sim::SimError),
+
+    /// A network could not be trained or evaluated.
+    #[error(transparent)]
+    Train(#[from] heimdall_train::TrainError),
+
+    /// A network could not be exported.
+    #[error(transparent)]
+    Export(#[from] heimdall_export::ExportError),
+
+    /// A run or a model could not be entered into the store.
+    #[error(transparent)]
+    Tracking(#[from] heimdall_tracking::TrackingError),
+}
+
+/// Returns the end of a message that offers a name.
+fn suggestion(name: Option<&str>) -> String {
+    name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+impl PipelineError {
+    /// Makes an error of an operation on a file or folder.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Returns the exit code of a program that ends with this error: 1 if a stage failed, 2 if the
+    /// input must be mended, 3 if a gate failed, 130 if it was interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Definition(_) | Self::UnknownStage { .. } | Self::NotCached { .. } => 2,
+            Self::GateFailed { .. } => 3,
+            Self::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The kinds of stages: their names, their ports, and which code runs for each.
+
+mod context;
+mod evaluate;
+mod export;
+mod extract;
+mod import;
+mod locate;
+mod register;
+mod simulate;
+mod split;
+mod train;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::PipelineError;
+use crate::artifact::{ArtifactKind, InputPort, OutputPort};
+
+pub use context::{DeviceChoice, PipelineFacts, StageContext, StageOutput, StageProgress};
+pub use evaluate::EvaluateStage;
+pub use export::ExportStage;
+pub use extract::ExtractStage;
+pub use import::ImportStage;
+pub use locate::LocateStage;
+pub use register::RegisterStage;
+pub use simulate::SimulateStage;
+pub use split::SplitStage;
+pub use train::TrainStage;
+
+/// What a stage does, as its `uses:` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageKind {
+    /// Makes recordings of a simulated world.
+    Simulate,
+    /// Copies recordings from a folder.
+    Import,
+    /// Turns recordings into features.
+    Extract,
+    /// Parts features into training, validation, calibration and test.
+    Split,
+    /// Trains a network.
+    Train,
+    /// Recalibrates a network and measures how good it is.
+    Evaluate,
+    /// Writes a network as ONNX and compares the two.
+    Export,
+    /// Enters a model into the registry.
+    Register,
+    /// Finds a transmitter from the delays between recordings.
+    Locate,
+}
+
+const fn required(name: &'static str, kind: ArtifactKind) -> InputPort {
+    InputPort { name, kind, required: true }
+}
+
+const fn optional(name: &'static str, kind: ArtifactKind) -> InputPort {
+    InputPort { name, kind, required: false }
+}
+
+const fn output(name: &'static str, kind: ArtifactKind) -> OutputPort {
+    OutputPort { name, kind }
+}
+
+impl StageKind {
+    /// All kinds, in the order in which a pipeline usually has them.
+    pub const ALL: [Self; 9] = [
+        Self::Simulate,
+        Self::Import,
+        Self::Extract,
+        Self::Split,
+        Self::Train,
+        Self::Evaluate,
+        Self::Export,
+        Self::Register,
+        Self::Locate,
+    ];
+
+    /// Returns the name that `uses:` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Simulate => "simulate",
+            Self::Import => "import",
+            Self::Extract => "extract",
+            Self::Split => "split",
+            Self::Train => "train",
+            Self::Evaluate => "evaluate",
+            Self::Export => "export",
+            Self::Register => "register",
+            Self::Locate => "locate",
+        }
+    }
+
+    /// Returns the kind that `uses:` names, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Returns the version of the kind's code: a change that lets equal inputs give other outputs
+    /// raises it, so that results of the old code are not taken for results of the new.
+    pub fn cache_version(self) -> u32 {
+        match self {
+            Self::Simulate
+            | Self::Import
+            | Self::Extract
+            | Self::Split
+            | Self::Train
+            | Self::Evaluate
+            | Self::Export
+            | Self::Register
+            | Self::Locate => 1,
+        }
+    }
+
+    /// Returns what the kind reads.
+    pub fn inputs(self) -> &'static [InputPort] {
+        use ArtifactKind::{Evaluation, Features, Model, Onnx, Recordings};
+        match self {
+            Self::Simulate | Self::Import => &[],
+            Self::Extract | Self::Locate => const { &[required("recordings", Recordings)] },
+            Self::Split => const { &[required("features", Features)] },
+            Self::Train => {
+                const { &[required("train", Features), required("validation", Features)] }
+            }
+            Self::Evaluate => {
+                const {
+                    &[
+                        required("model", Model),
+                        required("calibration", Features),
+                        required("test", Features),
+                    ]
+                }
+            }
+            Self::Export => const { &[required("model", Model), required("samples", Features)] },
+            Self::Register => {
+                const {
+                    &[
+                        required("onnx", Onnx),
+                        required("evaluation", Evaluation),
+                        optional("model", Model),
+                    ]
+                }
+            }
+        }
+    }
+
+    /// Returns what the kind makes.
+    pub fn outputs(self) -> &'static [OutputPort] {
+        use ArtifactKind::{Evaluation, Features, Fix, Model, Onnx, Recordings, Registration};
+        match self {
+            Self::Simulate | Self::Import => const { &[output("recordings", Recordings)] },
+            Self::Extract => const { &[output("features", Features)] },
+            Self::Split => {
+                const {
+                    &[
+                        output("train", Features),
+                        output("validation", Features),
+                        output("calibration", Features),
+                        output("test", Features),
+                    ]
+                }
+            }
+            Self::Train => const { &[output("model", Model)] },
+            Self::Evaluate => {
+                const { &[output("model", Model), output("evaluation", Evaluation)] }
+            }
+            Self::Export => const { &[output("onnx", Onnx)] },
+            Self::Register => const { &[output("registration", Registration)] },
+            Self::Locate => const { &[output("fix", Fix)] },
+        }
+    }
+
+    /// Returns the input port of that name, if the kind has it.
+    pub fn input(self, name: &str) -> Option<&'static InputPort> {
+        self.inputs().iter().find(|port| port.name == name)
+    }
+
+    /// Returns the output port of that name, if the kind has it.
+    pub fn output(self, name: &str) -> Option<&'static OutputPort> {
+        self.outputs().iter().find(|port| port.name == name)
+    }
+}
+
+impl fmt::Display for StageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One stage of a pipeline with its configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// Makes recordings of a simulated world.
+    Simulate(SimulateStage),
+    /// Copies recordings from a folder.
+    Import(ImportStage),
+    /// Turns recordings into features.
+    Extract(ExtractStage),
+    /// Parts features into training, validation, calibration and test.
+    Split(SplitStage),
+    /// Trains a network.
+    Train(Box<TrainStage>),
+    /// Recalibrates a network and measures how good it is.
+    Evaluate(EvaluateStage),
+    /// Writes a network as ONNX and compares the two.
+    Export(ExportStage),
+    /// Enters a model into the registry.
+    Register(RegisterStage),
+    /// Finds a transmitter from the delays between recordings.
+    Locate(LocateStage),
+}
+
+/// Runs an expression with the configuration inside of a [`Stage`].
+macro_rules! each {
+    ($stage:expr, $config:ident => $body:expr) => {
+        match $stage {
+            Stage::Simulate($config) => $body,
+            Stage::Import($config) => $body,
+            Stage::Extract($config) => $body,
+            Stage::Split($config) => $body,
+            Stage::Train($config) => $body,
+            Stage::Evaluate($config) => $body,
+            Stage::Export($config) => $body,
+            Stage::Register($config) => $body,
+            Stage::Locate($config) => $body,
+        }
+    };
+}
+
+impl Stage {
+    /// Reads the configuration of a stage of the given kind, from whatever format.
+    pub(crate) fn deserialize<'de, D>(kind: StageKind, deserializer: D) -> Result<Self, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        Ok(match kind {
+            StageKind::Simulate => Self::Simulate(Deserialize::deserialize(deserializer)?),
+            StageKind::Import => Self::Import(Deserialize::deserialize(deserializer)?),
+            StageKind::Extract => Self::Extract(Deserialize::deserialize(deserializer)?),
+            StageKind::Split => Self::Split(Deserialize::deserialize(deserializer)?),
+            StageKind::Train => Self::Train(Deserialize::deserialize(deserializer)?),
+            StageKind::Evaluate => Self::Evaluate(Deserialize::deserialize(deserializer)?),
+            StageKind::Export => Self::Export(Deserialize::deserialize(deserializer)?),
+            StageKind::Register => Self::Register(Deserialize::deserialize(deserializer)?),
+            StageKind::Locate => Self::Locate(Deserialize::deserialize(deserializer)?),
+        })
+    }
+
+    /// Returns what the stage does.
+    pub fn kind(&self) -> StageKind {
+        match self {
+            Self::Simulate(_) => StageKind::Simulate,
+            Self::Import(_) => StageKind::Import,
+            Self::Extract(_) => StageKind::Extract,
+            Self::Split(_) => StageKind::Split,
+            Self::Train(_) => StageKind::Train,
+            Self::Evaluate(_) => StageKind::Evaluate,
+            Self::Export(_) => StageKind::Export,
+            Self::Register(_) => StageKind::Register,
+            Self::Locate(_) => StageKind::Locate,
+        }
+    }
+
+    /// Returns the resolved configuration, defaults included.
+    pub fn parameters(&self) -> Value {
+        each!(self, config => resolved(config))
+    }
+
+    /// Returns the part of the configuration that decides what comes out, which is everything but
+    /// paths: of an external folder the content counts.
+    pub fn key_parameters(&self) -> Value {
+        let mut parameters = self.parameters();
+        if let (Self::Import(_), Value::Object(fields)) = (self, &mut parameters) {
+            fields.remove("path");
+        }
+        parameters
+    }
+
+    /// Returns the files and folders outside of the cache that the stage reads, by field.
+    pub fn external_inputs(&self) -> Vec<(&'static str, &Path)> {
+        match self {
+            Self::Import(import) => vec![("path", import.path.as_path())],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Checks the rules that the types of the fields cannot express.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the crate whose rule is broken.
+    pub fn validate(&self) -> Result<(), PipelineError> {
+        each!(self, config => config.validate())
+    }
+
+    /// Does what the stage is there for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the stage from its outputs; [`PipelineError::Interrupted`] if it stopped
+    /// because it was asked to.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        each!(self, config => config.run(context).await)
+    }
+}
+
+/// Returns a configuration as JSON.
+fn resolved<T: Serialize + DeserializeOwned>(config: &T) -> Value {
+    serde_json::to_value(config).expect("a configuration is plain data with string keys")
+}
