@@ -1,0 +1,184 @@
+//! Files of a run, copied below `mlartifacts/`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use crate::name::check_artifact_path;
+use crate::{MlflowTracker, TrackingError};
+
+impl MlflowTracker {
+    /// Copies a file into the folder `artifact_path` of the run's artifacts, under its own name.
+    ///
+    /// An empty `artifact_path` is the run's own folder. A file of that name is replaced; at no
+    /// time is a part of a file to be seen under its final name.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrackingError::InvalidName`] if the path leads out of the run's folder, or has
+    ///   characters that MLflow cannot serve.
+    /// - [`TrackingError::ForeignArtifacts`] if the run keeps its artifacts elsewhere.
+    /// - [`TrackingError::Artifact`] if the file cannot be read or its copy not be written.
+    pub async fn log_artifact(
+        &self,
+        file: &Path,
+        artifact_path: &str,
+    ) -> Result<(), TrackingError> {
+        let copies = Copies::new(self, artifact_path)?;
+        let file = file.to_owned();
+        in_background(move || {
+            let target = child(&copies.artifact_path, &file)?;
+            copies.copy(&file, &target)
+        })
+        .await
+    }
+
+    /// Copies all files below `folder` into the folder `artifact_path` of the run's artifacts.
+    ///
+    /// Names are checked before the first file is copied; then each file appears as a whole. A
+    /// link to a file is copied as a file, a link to a folder below `folder` is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`MlflowTracker::log_artifact`].
+    pub async fn log_artifacts(
+        &self,
+        folder: &Path,
+        artifact_path: &str,
+    ) -> Result<(), TrackingError> {
+        let copies = Copies::new(self, artifact_path)?;
+        let folder = folder.to_owned();
+        in_background(move || {
+            let mut files = Vec::new();
+            collect(&folder, &copies.artifact_path, &mut files)?;
+            files.iter().try_for_each(|(file, target)| copies.copy(file, target))
+        })
+        .await
+    }
+
+    /// Folder on this machine in which the run's artifacts lie; it exists once there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TrackingError::ForeignArtifacts`] if the run keeps its artifacts elsewhere.
+    pub fn artifact_folder(&self) -> Result<PathBuf, TrackingError> {
+        let foreign = || TrackingError::ForeignArtifacts {
+            run_id: self.run_id().to_owned(),
+            artifact_uri: self.artifact_uri().to_owned(),
+        };
+        let path = self.artifact_uri().strip_prefix("mlflow-artifacts:/").ok_or_else(foreign)?;
+        // An address with a host, `mlflow-artifacts://host/…`, names another server's folder.
+        if path.is_empty() || check_artifact_path(path).is_err() {
+            return Err(foreign());
+        }
+        Ok(self.store().artifacts().join(path))
+    }
+}
+
+/// Runs work on files where it holds up no other task.
+async fn in_background(
+    work: impl FnOnce() -> Result<(), TrackingError> + Send + 'static,
+) -> Result<(), TrackingError> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// From where to where files are copied for one run.
+struct Copies {
+    /// Folder of the run's artifacts.
+    root: PathBuf,
+    /// Folder within it.
+    artifact_path: String,
+    /// Folder of the same file system, for files that are not complete.
+    incoming: PathBuf,
+}
+
+impl Copies {
+    fn new(tracker: &MlflowTracker, artifact_path: &str) -> Result<Self, TrackingError> {
+        check_artifact_path(artifact_path)?;
+        Ok(Self {
+            root: tracker.artifact_folder()?,
+            artifact_path: artifact_path.to_owned(),
+            incoming: tracker.store().artifacts().join(".incoming"),
+        })
+    }
+
+    /// Copies `file` to `target`, a path relative to the run's folder.
+    fn copy(&self, file: &Path, target: &str) -> Result<(), TrackingError> {
+        let mut source = File::open(file).map_err(at(file))?;
+        if !source.metadata().map_err(at(file))?.is_file() {
+            return Err(at(file)(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
+        }
+        let target = self.root.join(target);
+        let part = self.incoming.join(Uuid::new_v4().simple().to_string());
+        let result = fs::create_dir_all(&self.incoming)
+            .and_then(|()| target.parent().map_or(Ok(()), fs::create_dir_all))
+            .and_then(|()| {
+                let mut copy = File::create_new(&part)?;
+                io::copy(&mut source, &mut copy)?;
+                copy.sync_all()?;
+                fs::rename(&part, &target)
+            });
+        if result.is_err() {
+            // What the copy failed of is what the caller should hear.
+            let _ = fs::remove_file(&part);
+        }
+        result.map_err(at(&target))
+    }
+}
+
+/// Lists all files below `folder`, each with its path in the run's artifacts, ordered by name.
+fn collect(
+    folder: &Path,
+    artifact_path: &str,
+    files: &mut Vec<(PathBuf, String)>,
+) -> Result<(), TrackingError> {
+    let mut entries = fs::read_dir(folder)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(at(folder))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let target = child(artifact_path, &path)?;
+        let kind = entry.file_type().map_err(at(&path))?;
+        if kind.is_dir() {
+            collect(&path, &target, files)?;
+        } else if kind.is_symlink() && fs::metadata(&path).map_err(at(&path))?.is_dir() {
+            return Err(TrackingError::InvalidName {
+                kind: "artifact",
+                name: path.display().to_string(),
+                rule: "be a file or a folder, not a link to a folder",
+            });
+        } else {
+            files.push((path, target));
+        }
+    }
+    Ok(())
+}
+
+/// The path below `artifact_path` that has the last name of `path`.
+fn child(artifact_path: &str, path: &Path) -> Result<String, TrackingError> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(TrackingError::InvalidName {
+            kind: "artifact",
+            name: path.display().to_string(),
+            rule: "end in a name that is valid UTF-8",
+        });
+    };
+    let target = match artifact_path {
+        "" => name.to_owned(),
+        folder => format!("{folder}/{name}"),
+    };
+    check_artifact_path(&target)?;
+    Ok(target)
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> TrackingError {
+    let path = path.to_owned();
+    move |source| TrackingError::Artifact { path, source }
+}

@@ -1,0 +1,119 @@
+//! Datasets as inputs of a run.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::name::check_length;
+use crate::retry::Failure;
+use crate::{MlflowTracker, TrackingError};
+
+/// A dataset that a run has read.
+///
+/// MLflow knows a dataset by name and digest: the parts that a run trains on and is tested on are
+/// two datasets, and differ in one of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetInput {
+    /// Name of the dataset.
+    pub name: String,
+    /// Digest of its content, at most 36 characters.
+    pub digest: String,
+    /// Kind of its origin: `local`, `http`, `s3`.
+    pub source_type: String,
+    /// Its origin: `{"uri": "…"}`.
+    pub source: Value,
+    /// Its columns or tensors, as MLflow writes them: `{"mlflow_tensorspec": {…}}`.
+    pub schema: Option<Value>,
+    /// Its size and statistics: `{"num_rows": 1200}`.
+    pub profile: Option<Value>,
+    /// What the run uses it for: `training`, `validation`, `test`.
+    pub context: String,
+}
+
+impl DatasetInput {
+    fn validate(&self) -> Result<(), TrackingError> {
+        if self.name.is_empty() || self.digest.is_empty() {
+            return Err(TrackingError::InvalidName {
+                kind: "dataset",
+                name: self.name.clone(),
+                rule: "have a name and a digest",
+            });
+        }
+        check_length("dataset name", &self.name, &self.name, 500)?;
+        check_length("digest of dataset", &self.name, &self.digest, 36)?;
+        check_length("source type of dataset", &self.name, &self.source_type, 36)?;
+        check_length("context of dataset", &self.name, &self.context, 500)?;
+        let length =
+            |value: &Option<Value>| value.as_ref().map_or_else(String::new, Value::to_string);
+        // The limits of MLflow's server, which are narrower than the columns.
+        check_length("source of dataset", &self.name, &self.source.to_string(), 65_535)?;
+        check_length("schema of dataset", &self.name, &length(&self.schema), 1_048_575)?;
+        check_length("profile of dataset", &self.name, &length(&self.profile), 16_777_215)
+    }
+}
+
+impl MlflowTracker {
+    /// Records that the run has read a dataset; repeating it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrackingError::InvalidName`] or [`TrackingError::TooLong`] if MLflow takes no such
+    ///   dataset.
+    /// - [`TrackingError::UnknownRun`] if the run is gone.
+    /// - [`TrackingError::Database`] if the database cannot be written.
+    pub async fn log_dataset(&self, dataset: &DatasetInput) -> Result<(), TrackingError> {
+        dataset.validate()?;
+        self.store().retrying("write a dataset", || self.attempt_dataset(dataset)).await
+    }
+
+    async fn attempt_dataset(&self, dataset: &DatasetInput) -> Result<(), Failure> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type,
+             dataset_source, dataset_schema, dataset_profile)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(Uuid::new_v4().simple().to_string())
+        .bind(self.experiment().get())
+        .bind(&dataset.name)
+        .bind(&dataset.digest)
+        .bind(&dataset.source_type)
+        .bind(dataset.source.to_string())
+        .bind(dataset.schema.as_ref().map(Value::to_string))
+        .bind(dataset.profile.as_ref().map(Value::to_string))
+        .execute(&mut *transaction)
+        .await?;
+        let dataset_id: String = sqlx::query_scalar(
+            "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?",
+        )
+        .bind(self.experiment().get())
+        .bind(&dataset.name)
+        .bind(&dataset.digest)
+        .fetch_one(&mut *transaction)
+        .await?;
+
+        sqlx::query(
+            "INSERT INTO inputs
+             (input_uuid, source_type, source_id, destination_type, destination_id)
+             VALUES (?, 'DATASET', ?, 'RUN', ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(Uuid::new_v4().simple().to_string())
+        .bind(&dataset_id)
+        .bind(self.run_id())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "INSERT INTO input_tags (input_uuid, name, value)
+             SELECT input_uuid, 'mlflow.data.context', ? FROM inputs
+             WHERE source_type = 'DATASET' AND source_id = ?
+             AND destination_type = 'RUN' AND destination_id = ?
+             ON CONFLICT (input_uuid, name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(&dataset.context)
+        .bind(&dataset_id)
+        .bind(self.run_id())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

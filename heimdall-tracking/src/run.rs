@@ -1,0 +1,178 @@
+//! The start of a run: what it is called, who started it, and from which source.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::name::{KEY_LENGTH_MAX, TEXT_LENGTH_MAX, check_key, check_length};
+use crate::retry::Failure;
+use crate::{ExperimentId, MlflowStore, MlflowTracker, TrackingError};
+
+/// What is known of a run when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunConfig {
+    /// The experiment that it belongs to.
+    pub experiment: ExperimentId,
+    /// Its name for people; need not be unique.
+    pub run_name: String,
+    /// Who started it.
+    pub user: String,
+    /// Program or script that runs.
+    pub source_name: String,
+    /// Git commit of the source.
+    pub git_commit: Option<String>,
+    /// Git branch of the source.
+    pub git_branch: Option<String>,
+    /// What people should read about it, in Markdown.
+    pub description: Option<String>,
+    /// Further tags, such as `mlflow.parentRunId`; they win over those that the fields above make.
+    pub tags: BTreeMap<String, String>,
+    /// Time of the start, in ms since 1970.
+    pub start_time_ms: i64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunStatus {
+    /// It did what it was for.
+    Finished,
+    /// It broke off with an error.
+    Failed,
+    /// Somebody stopped it.
+    Killed,
+}
+
+impl RunStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "FINISHED",
+            Self::Failed => "FAILED",
+            Self::Killed => "KILLED",
+        }
+    }
+}
+
+impl RunConfig {
+    /// All tags of the new run.
+    fn all_tags(&self) -> BTreeMap<String, String> {
+        let named = [
+            ("mlflow.runName", Some(&self.run_name)),
+            ("mlflow.user", Some(&self.user)),
+            ("mlflow.source.name", Some(&self.source_name)),
+            ("mlflow.source.type", Some(&"LOCAL".to_owned())),
+            ("mlflow.source.git.commit", self.git_commit.as_ref()),
+            ("mlflow.source.git.branch", self.git_branch.as_ref()),
+            ("mlflow.note.content", self.description.as_ref()),
+        ];
+        let mut tags: BTreeMap<String, String> = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?.clone())))
+            .collect();
+        tags.extend(self.tags.clone());
+        tags
+    }
+
+    fn validate(&self) -> Result<(), TrackingError> {
+        check_length("run name", &self.run_name, &self.run_name, KEY_LENGTH_MAX)?;
+        check_length("user", &self.user, &self.user, 256)?;
+        check_length("source name", &self.source_name, &self.source_name, 500)?;
+        let commit = self.git_commit.as_deref().unwrap_or_default();
+        check_length("git commit", commit, commit, 50)
+    }
+}
+
+/// Checks tags of a run.
+pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), TrackingError> {
+    for (key, value) in tags {
+        check_key("tag key", key)?;
+        check_length("value of tag", key, value, TEXT_LENGTH_MAX)?;
+    }
+    Ok(())
+}
+
+impl MlflowStore {
+    /// Starts a run; its status is `RUNNING` until [`MlflowTracker::end_run`].
+    ///
+    /// # Errors
+    ///
+    /// - [`TrackingError::InvalidName`] or [`TrackingError::TooLong`] if MLflow takes no such
+    ///   name or tag.
+    /// - [`TrackingError::UnknownExperiment`] if there is no such experiment in this store.
+    /// - [`TrackingError::Database`] if the database cannot be written.
+    pub async fn start_run(&self, config: RunConfig) -> Result<MlflowTracker, TrackingError> {
+        config.validate()?;
+        let tags = config.all_tags();
+        check_tags(&tags)?;
+        let run_id = Uuid::new_v4().simple().to_string();
+        let artifact_uri = format!("mlflow-artifacts:/{}/{run_id}/artifacts", config.experiment);
+        self.retrying("start a run", || self.attempt_start(&run_id, &artifact_uri, &config, &tags))
+            .await?;
+        Ok(MlflowTracker::new(self.clone(), run_id, config.experiment, artifact_uri))
+    }
+
+    async fn attempt_start(
+        &self,
+        run_id: &str,
+        artifact_uri: &str,
+        config: &RunConfig,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let mut transaction = self.begin().await?;
+        let experiment: Option<i64> =
+            sqlx::query_scalar("SELECT experiment_id FROM experiments WHERE experiment_id = ?")
+                .bind(config.experiment.get())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if experiment.is_none() {
+            return Err(TrackingError::UnknownExperiment { id: config.experiment.get() }.into());
+        }
+        sqlx::query(
+            "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id,
+             status, start_time, source_version, lifecycle_stage, artifact_uri, experiment_id)
+             VALUES (?, ?, 'LOCAL', ?, '', ?, 'RUNNING', ?, ?, 'active', ?, ?)",
+        )
+        .bind(run_id)
+        .bind(&config.run_name)
+        .bind(&config.source_name)
+        .bind(&config.user)
+        .bind(config.start_time_ms)
+        .bind(config.git_commit.as_deref().unwrap_or_default())
+        .bind(artifact_uri)
+        .bind(config.experiment.get())
+        .execute(&mut *transaction)
+        .await?;
+        for (key, value) in tags {
+            sqlx::query("INSERT INTO tags (\"key\", value, run_uuid) VALUES (?, ?, ?)")
+                .bind(key)
+                .bind(value)
+                .bind(run_id)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Takes up a run that exists, to add to it; its status stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrackingError::UnknownRun`] if there is no such run in this store.
+    /// - [`TrackingError::Database`] if the database cannot be read.
+    pub async fn resume_run(&self, run_id: &str) -> Result<MlflowTracker, TrackingError> {
+        let row: Option<(i64, String)> = self
+            .retrying("read a run", || async {
+                Ok(sqlx::query_as(
+                    "SELECT experiment_id, artifact_uri FROM runs WHERE run_uuid = ?",
+                )
+                .bind(run_id)
+                .fetch_optional(self.pool())
+                .await?)
+            })
+            .await?;
+        let (experiment, artifact_uri) =
+            row.ok_or_else(|| TrackingError::UnknownRun { run_id: run_id.to_owned() })?;
+        let experiment = ExperimentId(experiment);
+        Ok(MlflowTracker::new(self.clone(), run_id.to_owned(), experiment, artifact_uri))
+    }
+}
