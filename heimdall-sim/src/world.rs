@@ -1,0 +1,376 @@
+//! A world: everything that stays the same from event to event, and the events in it.
+
+use heimdall_features::{IqRecording, UtcTime};
+use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
+
+use crate::channel::{Content, receive};
+use crate::latents::CHANNEL_WIDTH_HZ;
+use crate::multipath::{Detours, Paths};
+use crate::propagation::SPEED_OF_LIGHT_KM_PER_S;
+use crate::random::{Purpose, RandomStream, StreamKey};
+use crate::shadowing::RandomFields;
+use crate::waveform::{Emission, Modulator};
+use crate::{
+    EventLatents, LinkGeometry, LinkLatents, SimError, SimulatedEvent, TransmitterLatents,
+    WorldConfig,
+};
+
+/// The first session starts at 2026-01-01T00:00:00Z, in s since 1970.
+const FIRST_START_S: i64 = 1_767_225_600;
+/// Events of a session start this long after one another, in s; a recording takes a minute at most.
+const EVENT_SPACING_S: i64 = 60;
+/// A session starts this long after the last event of the one before, in s.
+const SESSION_PAUSE_S: i64 = 600;
+
+/// A radio world with known truth.
+///
+/// Its events are functions of the configuration and their index alone: they can be asked for in
+/// any order, in part, and from any number of threads.
+#[derive(Clone, Debug)]
+pub struct World {
+    config: WorldConfig,
+    receivers: Vec<Receiver>,
+    frame: LocalFrame,
+    area: Area,
+    chains: Vec<ReceiverChain>,
+    /// Shadowing that all receivers share, then that of each, then the excess delay of each.
+    fields: RandomFields,
+    modulator: Modulator,
+}
+
+/// The rectangle that transmitters are in.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    south_west: LocalPosition,
+    north_east: LocalPosition,
+}
+
+impl Area {
+    fn around(receivers: &[LocalPosition], margin_km: f64) -> Self {
+        let bound = |value: fn(&LocalPosition) -> f64, pick: fn(f64, f64) -> f64| {
+            receivers.iter().map(value).reduce(pick).expect("a network has at least one receiver")
+        };
+        Self {
+            south_west: LocalPosition {
+                east_km: bound(|place| place.east_km, f64::min) - margin_km,
+                north_km: bound(|place| place.north_km, f64::min) - margin_km,
+            },
+            north_east: LocalPosition {
+                east_km: bound(|place| place.east_km, f64::max) + margin_km,
+                north_km: bound(|place| place.north_km, f64::max) + margin_km,
+            },
+        }
+    }
+
+    fn corners(&self) -> [LocalPosition; 4] {
+        let (low, high) = (self.south_west, self.north_east);
+        [
+            low,
+            LocalPosition { east_km: low.east_km, north_km: high.north_km },
+            LocalPosition { east_km: high.east_km, north_km: low.north_km },
+            high,
+        ]
+    }
+
+    fn draw(&self, random: &mut RandomStream) -> LocalPosition {
+        LocalPosition {
+            east_km: random.between(self.south_west.east_km, self.north_east.east_km),
+            north_km: random.between(self.south_west.north_km, self.north_east.north_km),
+        }
+    }
+}
+
+/// What is fixed about a receiver.
+#[derive(Clone, Copy, Debug)]
+struct ReceiverChain {
+    gain_db: f64,
+    oscillator_ppm: f64,
+    noise_dbm_per_hz: f64,
+}
+
+/// What the events of a session have in common.
+#[derive(Clone, Debug)]
+struct Session {
+    index: usize,
+    position: Position,
+    transmitter: TransmitterLatents,
+    links: Vec<SessionLink>,
+}
+
+/// What the events of a session have in common on the way to one receiver.
+#[derive(Clone, Copy, Debug)]
+struct SessionLink {
+    distance_km: f64,
+    path_loss_db: f64,
+    shadowing_db: f64,
+    detours: Detours,
+}
+
+impl World {
+    /// Makes a world.
+    ///
+    /// # Errors
+    ///
+    /// - [`SimError::InvalidConfig`] or [`SimError::DuplicateReceiver`] if `config` breaks a rule.
+    /// - [`SimError::Area`] if the network and its margin do not fit into one local plane.
+    pub fn new(config: &WorldConfig) -> Result<Self, SimError> {
+        config.validate()?;
+        let stations = config.network.stations();
+        let receivers: Vec<Receiver> =
+            stations.iter().map(|station| station.receiver.clone()).collect();
+        let positions: Vec<Position> = receivers.iter().map(|receiver| receiver.position).collect();
+        let frame = LocalFrame::centered_on(&positions).map_err(SimError::Area)?;
+        let places: Vec<LocalPosition> = positions.iter().map(|p| frame.to_local(p)).collect();
+        let area = Area::around(&places, config.margin_km);
+        for corner in area.corners() {
+            frame.to_position(&corner).map_err(SimError::Area)?;
+        }
+
+        let chains = stations
+            .iter()
+            .enumerate()
+            .map(|(place, station)| {
+                let key = StreamKey::world(Purpose::ReceiverChain, place);
+                let mut random = RandomStream::new(config.seed, key);
+                let environment = station.environment.unwrap_or(config.noise.environment);
+                ReceiverChain {
+                    gain_db: config.receiver_chain.gain_deviation_db * random.normal(),
+                    oscillator_ppm: config.receiver_chain.oscillator_ppm * random.normal(),
+                    noise_dbm_per_hz: config
+                        .noise
+                        .density_dbm_per_hz(environment, config.frequency_hz),
+                }
+            })
+            .collect();
+        let fields = RandomFields::draw(
+            1 + 2 * receivers.len(),
+            config.shadowing.waves,
+            config.shadowing.correlation_km,
+            &mut RandomStream::new(config.seed, StreamKey::world(Purpose::Field, 0)),
+        );
+        let modulator = Modulator::new(config.waveform, config.duration_s);
+        Ok(Self { config: config.clone(), receivers, frame, area, chains, fields, modulator })
+    }
+
+    /// The configuration that made this world.
+    pub fn config(&self) -> &WorldConfig {
+        &self.config
+    }
+
+    /// The receivers, in the order of the network.
+    pub fn receivers(&self) -> &[Receiver] {
+        &self.receivers
+    }
+
+    /// The plane around the receivers.
+    pub fn frame(&self) -> &LocalFrame {
+        &self.frame
+    }
+
+    /// Counts the events.
+    pub fn len(&self) -> usize {
+        self.config.sessions * self.config.events_per_session
+    }
+
+    /// Whether there are no events at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Computes the truth about an event, without its samples.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`len`](Self::len).
+    pub fn latents(&self, index: usize) -> EventLatents {
+        let session = self.session_of(index);
+        self.latents_in(&session, index).0
+    }
+
+    /// Simulates an event.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`len`](Self::len).
+    pub fn event(&self, index: usize) -> SimulatedEvent {
+        let (latents, recorded) = self.simulate(index, Content::All);
+        let receptions = latents
+            .links
+            .iter()
+            .zip(recorded)
+            .map(|(link, samples)| {
+                (!link.outage).then(|| IqRecording {
+                    samples,
+                    sample_rate_hz: self.config.sample_rate_hz,
+                    center_frequency_hz: self.config.frequency_hz,
+                    start: latents.start,
+                    clock: self.config.receiver_chain.clock.quality(),
+                })
+            })
+            .collect();
+        SimulatedEvent {
+            index,
+            session: latents.session,
+            position: latents.position,
+            start: latents.start,
+            frequency_hz: self.config.frequency_hz,
+            latents,
+            receptions,
+        }
+    }
+
+    /// Computes the truth about an event and its samples, which are none during an outage.
+    fn simulate(
+        &self,
+        index: usize,
+        content: Content,
+    ) -> (EventLatents, Vec<Vec<num_complex::Complex32>>) {
+        let session = self.session_of(index);
+        let (latents, paths) = self.latents_in(&session, index);
+        let emission = self.emission(index);
+        let samples = latents
+            .links
+            .iter()
+            .zip(&paths)
+            .enumerate()
+            .map(|(receiver, (link, paths))| {
+                let key = StreamKey::link(Purpose::Noise, index, receiver);
+                receive(
+                    &emission,
+                    link,
+                    paths,
+                    self.config.sample_rate_hz,
+                    if link.outage { 0 } else { self.config.sample_count() },
+                    &mut self.random(key),
+                    content,
+                )
+            })
+            .collect();
+        (latents, samples)
+    }
+
+    fn random(&self, key: StreamKey) -> RandomStream {
+        RandomStream::new(self.config.seed, key)
+    }
+
+    fn emission(&self, index: usize) -> Emission {
+        self.modulator.emit(&mut self.random(StreamKey::at(Purpose::Waveform, index)))
+    }
+
+    fn session_of(&self, index: usize) -> Session {
+        assert!(index < self.len(), "event {index} of a world with {} events", self.len());
+        self.session(index / self.config.events_per_session)
+    }
+
+    fn session(&self, index: usize) -> Session {
+        let place = self.area.draw(&mut self.random(StreamKey::at(Purpose::Place, index)));
+        let position =
+            self.frame.to_position(&place).expect("the corners of the area lie over the Earth");
+        let mut random = self.random(StreamKey::at(Purpose::Transmitter, index));
+        let transmitter = self.config.transmitters.draw(&mut random);
+
+        let fields = self.fields.at(&place);
+        let (common_field, own_fields) =
+            fields.split_first().expect("there is at least the common field");
+        let (shadow_fields, delay_fields) = own_fields.split_at(self.receivers.len());
+        let mut random = self.random(StreamKey::at(Purpose::SessionShadowing, index));
+        let session_common = random.normal();
+        let shadowing = &self.config.shadowing;
+
+        let links = self
+            .receivers
+            .iter()
+            .enumerate()
+            .map(|(number, receiver)| {
+                let distance_km = position.distance_km(&receiver.position);
+                let geometry = LinkGeometry {
+                    distance_km,
+                    frequency_hz: self.config.frequency_hz,
+                    receiver_height_m: receiver.antenna_height_m,
+                    transmitter_height_m: transmitter.antenna_height_m,
+                };
+                let of_place = shadowing.mix(*common_field, shadow_fields[number]);
+                let of_session = shadowing.mix(session_common, random.normal());
+                let detours = self.config.multipath.as_ref().map_or(Detours::NONE, |multipath| {
+                    let key = StreamKey::link(Purpose::Multipath, index, number);
+                    multipath.draw(distance_km, delay_fields[number], &mut self.random(key))
+                });
+                SessionLink {
+                    distance_km,
+                    path_loss_db: self.config.path_loss.loss_db(&geometry),
+                    shadowing_db: shadowing.static_deviation_db * of_place
+                        + shadowing.session_deviation_db * of_session,
+                    detours,
+                }
+            })
+            .collect();
+        Session { index, position, transmitter, links }
+    }
+
+    fn latents_in(&self, session: &Session, index: usize) -> (EventLatents, Vec<Paths>) {
+        let (links, paths) = session
+            .links
+            .iter()
+            .enumerate()
+            .map(|(receiver, link)| self.link_latents(session, link, index, receiver))
+            .unzip();
+        let latents = EventLatents {
+            index,
+            session: session.index,
+            position: session.position,
+            start: self.start(index),
+            transmitter: session.transmitter,
+            links,
+        };
+        (latents, paths)
+    }
+
+    fn link_latents(
+        &self,
+        session: &Session,
+        link: &SessionLink,
+        index: usize,
+        receiver: usize,
+    ) -> (LinkLatents, Paths) {
+        let random = |purpose| self.random(StreamKey::link(purpose, index, receiver));
+        let chain = &self.chains[receiver];
+        let receiver_chain = &self.config.receiver_chain;
+        let paths = link.detours.draw_paths(&mut random(Purpose::Fading));
+        let fading_db = paths.fading_db();
+        let received_dbm =
+            session.transmitter.eirp_dbm - link.path_loss_db - link.shadowing_db + fading_db;
+        let full_scale_db = chain.gain_db - receiver_chain.full_scale_dbm;
+        let excess_delay_s = link.detours.excess_delay_s;
+        let oscillator_ppm = session.transmitter.oscillator_ppm - chain.oscillator_ppm;
+        let latents = LinkLatents {
+            outage: random(Purpose::Outage).uniform() < self.config.outage_probability,
+            distance_km: link.distance_km,
+            path_loss_db: link.path_loss_db,
+            shadowing_db: link.shadowing_db,
+            fading_db,
+            received_dbm,
+            noise_dbm_per_hz: chain.noise_dbm_per_hz,
+            gain_db: chain.gain_db,
+            signal_dbfs: received_dbm + full_scale_db,
+            noise_dbfs_per_hz: chain.noise_dbm_per_hz + full_scale_db,
+            snr_db: received_dbm - chain.noise_dbm_per_hz - 10.0 * CHANNEL_WIDTH_HZ.log10(),
+            delay_s: link.distance_km / SPEED_OF_LIGHT_KM_PER_S + excess_delay_s,
+            excess_delay_s,
+            clock_error_s: receiver_chain.clock.draw_error_s(&mut random(Purpose::Clock)),
+            frequency_offset_hz: oscillator_ppm * 1e-6 * self.config.frequency_hz,
+        };
+        (latents, paths)
+    }
+
+    fn start(&self, index: usize) -> UtcTime {
+        // Validation keeps the number of events below 2³².
+        let session = (index / self.config.events_per_session) as i64;
+        UtcTime {
+            seconds: FIRST_START_S + index as i64 * EVENT_SPACING_S + session * SESSION_PAUSE_S,
+            nanoseconds: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
