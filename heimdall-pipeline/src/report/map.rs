@@ -23,6 +23,8 @@ pub(crate) struct Map {
     pub(crate) estimates: Vec<LocalPosition>,
     /// Outlines of regions.
     pub(crate) ellipses: Vec<Vec<LocalPosition>>,
+    /// Places that are not drawn, but must lie on the map.
+    pub(crate) shown: Vec<LocalPosition>,
     /// Lines from a truth to its estimate.
     pub(crate) errors: Vec<(LocalPosition, LocalPosition)>,
 }
@@ -119,7 +121,8 @@ impl Map {
     fn view(&self) -> View {
         let places = || {
             let receivers = self.receivers.iter().map(|(_, place)| place);
-            receivers.chain(&self.truths).chain(&self.faint_truths).chain(&self.estimates)
+            let dots = self.truths.iter().chain(&self.faint_truths).chain(&self.estimates);
+            receivers.chain(dots).chain(&self.shown)
         };
         let bounds = |coordinate: fn(&LocalPosition) -> f64| {
             let low = places().map(coordinate).fold(f64::INFINITY, f64::min);
