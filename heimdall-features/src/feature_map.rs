@@ -63,3 +63,72 @@ pub struct FeatureMap {
     /// `[receivers]`; `None` where a receiver recorded nothing.
     pub scalars: Vec<Option<ReceiverScalars>>,
 }
+
+impl FeatureMap {
+    /// Puts the features of the receivers together, in the order of the network.
+    ///
+    /// # Shapes
+    ///
+    /// - `receivers`: `[receivers]`, each with levels `[bands, frames]`; `None` where a receiver
+    ///   recorded nothing
+    ///
+    /// # Panics
+    ///
+    /// Panics if a number of receivers or of levels is not that of `shape`.
+    pub fn assemble(shape: FeatureShape, receivers: Vec<Option<ReceiverFeatures>>) -> Self {
+        assert_eq!(receivers.len(), shape.receivers, "one entry per receiver of the network");
+        let mut levels_db = Vec::with_capacity(shape.len());
+        let mut scalars = Vec::with_capacity(shape.receivers);
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let Some(features) = receiver else {
+                levels_db.resize(levels_db.len() + shape.bands * shape.frames, 0.0);
+                scalars.push(None);
+                continue;
+            };
+            assert_eq!(
+                features.levels_db.len(),
+                shape.bands * shape.frames,
+                "receiver {index} has a level per band and frame"
+            );
+            levels_db.extend(features.levels_db);
+            scalars.push(Some(features.scalars));
+        }
+        Self { shape, levels_db, scalars }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: FeatureShape = FeatureShape { receivers: 3, bands: 2, frames: 1 };
+
+    fn features(levels_db: Vec<f32>) -> ReceiverFeatures {
+        let scalars = ReceiverScalars {
+            power_db: -20.0,
+            noise_psd_db: -90.0,
+            snr_db: levels_db[0],
+            bandwidth_hz: 5e3,
+            kurtosis: 1.5,
+            detected: true,
+        };
+        ReceiverFeatures { levels_db, scalars }
+    }
+
+    #[test]
+    fn absent_receivers_are_at_the_noise_floor() {
+        let receivers = vec![Some(features(vec![1.0, 2.0])), None, Some(features(vec![3.0, 4.0]))];
+
+        let map = FeatureMap::assemble(SHAPE, receivers);
+
+        assert_eq!(map.levels_db, [1.0, 2.0, 0.0, 0.0, 3.0, 4.0]);
+        let snr_db: Vec<_> = map.scalars.iter().map(|scalars| scalars.map(|s| s.snr_db)).collect();
+        assert_eq!(snr_db, [Some(1.0), None, Some(3.0)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "receiver 2 has a level per band and frame")]
+    fn levels_of_another_shape_are_refused() {
+        FeatureMap::assemble(SHAPE, vec![None, None, Some(features(vec![1.0]))]);
+    }
+}

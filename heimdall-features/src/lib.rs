@@ -1,9 +1,66 @@
 //! From IQ samples to feature maps and delays.
+//!
+//! This crate is pure signal processing: slices in, arrays out, no files, no network, no tensors.
+//!
+//! ```text
+//!              ┌─ Stft ─▶ Spectrogram ─ FilterBank ─▶ ReceiverFeatures ─ assemble ─▶ FeatureMap
+//! IqRecording ─┤           [frames, bins] FS²/Hz      [bands, frames] dB    [receivers, bands, frames] dB
+//!     [n]      └─ measure_delay ─▶ DelayEstimate, of two receivers with disciplined clocks
+//! ```
+//!
+//! [`FeatureExtractor`] does the upper line at once, in exactly as many frames as the network takes,
+//! whatever the length of the recording. A spectrogram says how strong a signal is and nothing about
+//! when it arrived; that is what [`measure_delay`] is for.
+//!
+//! # Example
+//!
+//! A carrier a quarter of the sample rate above the center stands out in the bands three quarters
+//! up, in decibels above the receiver's own noise floor:
+//!
+//! ```
+//! use heimdall_features::{FeatureConfig, FeatureExtractor, FeatureMap, FeatureShape};
+//! use num_complex::Complex32;
+//!
+//! let config = FeatureConfig { bands: 16, frames: 4, ..FeatureConfig::default() };
+//! let extractor = FeatureExtractor::new(&config, 24_000.0)?;
+//! let carrier: Vec<Complex32> =
+//!     (0..2400).map(|n| Complex32::cis(std::f32::consts::FRAC_PI_2 * (n % 4) as f32)).collect();
+//!
+//! let features = extractor.extract(&carrier)?;
+//! let shape = FeatureShape { receivers: 2, bands: 16, frames: 4 };
+//! let map = FeatureMap::assemble(shape, vec![Some(features), None]);
+//!
+//! // [receivers, bands, frames]: the first frame of bands 12 and 4 of receiver 0.
+//! assert!(map.levels_db[12 * 4] > map.levels_db[4 * 4] + 60.0);
+//! assert!(map.scalars[1].is_none());
+//! # Ok::<(), heimdall_features::FeatureError>(())
+//! ```
+//!
+//! # Units
+//!
+//! Samples are relative to full scale, `FS`; densities are in `FS²/Hz`; levels are in dB. Frequencies
+//! are in hertz, times in seconds.
 
+mod correlate;
+mod delay;
 mod error;
+mod extractor;
 mod feature_map;
+mod filter_bank;
+mod frames;
+mod frequency_search;
 mod iq;
+mod resample;
+mod scalars;
+mod stft;
+#[cfg(test)]
+mod testing;
 
-pub use error::FeatureError;
+pub use delay::{DelayConfig, DelayEstimate, measure_delay};
+pub use error::{FeatureError, Which};
+pub use extractor::{FeatureConfig, FeatureExtractor, LevelReference};
 pub use feature_map::{FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
+pub use filter_bank::{BandScaling, FilterBank, FilterBankConfig, FilterBankKind, MelScale};
+pub use frames::FramePlan;
 pub use iq::{ClockQuality, IqRecording, UtcTime};
+pub use stft::{Spectrogram, Stft, StftConfig, StftScratch};

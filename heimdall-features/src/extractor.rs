@@ -1,0 +1,478 @@
+//! From the samples of one receiver to its features, planned once for many recordings.
+
+use num_complex::Complex32;
+use serde::{Deserialize, Serialize};
+
+use crate::filter_bank::{FilterBank, FilterBankConfig, FilterBankKind, MelScale};
+use crate::frames::FramePlan;
+use crate::scalars::{Channel, PSD_MIN, independent_averages, receiver_scalars};
+use crate::stft::{Stft, StftConfig, check_samples};
+use crate::{FeatureError, ReceiverFeatures};
+
+/// What a level of zero decibels is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelReference {
+    /// The receiver's own noise floor in this recording; unknown gain drops out.
+    #[default]
+    NoiseFloor,
+    /// Full scale squared per Hz.
+    Absolute,
+}
+
+/// How samples become features; the defaults are for recordings of some 24 kHz.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeatureConfig {
+    /// Number of bands, from the lowest frequency up.
+    pub bands: usize,
+    /// Number of frames, whatever the length of the recording.
+    pub frames: usize,
+    /// Length of a transform, in samples; even.
+    pub fft_length: usize,
+    /// Where the bands lie.
+    pub bank: FilterBankKind,
+    /// Mel scale, where bands are equally wide in mels.
+    pub scale: MelScale,
+    /// Width of all bands together, centered, in Hz; the sample rate where left out.
+    pub bandwidth_hz: Option<f64>,
+    /// What a level of zero decibels is.
+    pub level: LevelReference,
+    /// Width of the channel around the center in which the signal is measured, in Hz; half of the
+    /// sample rate where left out. The noise is measured beside it.
+    pub channel_bandwidth_hz: Option<f64>,
+    /// SNR in the channel from which on a signal counts as detected, in dB.
+    pub detection_snr_db: f32,
+}
+
+impl Default for FeatureConfig {
+    fn default() -> Self {
+        Self {
+            bands: 128,
+            frames: 32,
+            fft_length: 256,
+            bank: FilterBankKind::Linear,
+            scale: MelScale::Slaney,
+            bandwidth_hz: None,
+            level: LevelReference::NoiseFloor,
+            channel_bandwidth_hz: None,
+            detection_snr_db: 3.0,
+        }
+    }
+}
+
+impl FeatureConfig {
+    /// Checks the rules that the types of the fields cannot express and that hold for every sample
+    /// rate; [`FeatureExtractor::new`] checks the rest.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FeatureError::InvalidConfig`] for the first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), FeatureError> {
+        let invalid = |field, expected: &str, actual| {
+            Err(FeatureError::InvalidConfig { field, expected: expected.to_owned(), actual })
+        };
+        self.filter_bank().validate()?;
+        self.stft().validate()?;
+        if self.frames == 0 {
+            return invalid("frames", "at least 1", 0.0);
+        }
+        if let Some(width_hz) = self.channel_bandwidth_hz
+            && !(width_hz.is_finite() && width_hz > 0.0)
+        {
+            return invalid("channel_bandwidth_hz", "a positive number", width_hz);
+        }
+        if !self.detection_snr_db.is_finite() {
+            let actual = f64::from(self.detection_snr_db);
+            return invalid("detection_snr_db", "a finite number", actual);
+        }
+        Ok(())
+    }
+
+    fn filter_bank(&self) -> FilterBankConfig {
+        let &Self { bands, bank: kind, scale, bandwidth_hz, .. } = self;
+        FilterBankConfig { bands, kind, scale, bandwidth_hz, ..FilterBankConfig::default() }
+    }
+
+    fn stft(&self) -> StftConfig {
+        // The hop depends on the recording, and is planned for each.
+        StftConfig { fft_length: self.fft_length, hop_length: 1, center: false }
+    }
+}
+
+/// Turns recordings of one sample rate into features.
+///
+/// Transform and filters are planned once; an extractor can be shared by any number of threads, and
+/// extracting allocates per recording, never per frame.
+///
+/// # Examples
+///
+/// ```
+/// use heimdall_features::{FeatureConfig, FeatureExtractor};
+/// use num_complex::Complex32;
+///
+/// let extractor = FeatureExtractor::new(&FeatureConfig::default(), 24_000.0)?;
+/// let carrier: Vec<Complex32> = (0..2400).map(|n| Complex32::cis(0.1 * n as f32)).collect();
+///
+/// let features = extractor.extract(&carrier)?;
+///
+/// assert_eq!(features.levels_db.len(), 128 * 32);
+/// assert!(features.scalars.detected);
+/// # Ok::<(), heimdall_features::FeatureError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FeatureExtractor {
+    config: FeatureConfig,
+    stft: Stft,
+    bank: FilterBank,
+    channel: Channel,
+}
+
+/// Transforms whose densities are added in single precision before they go into a double sum.
+const PARTIAL_SUM: usize = 64;
+
+impl FeatureExtractor {
+    /// Plans the extraction.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::InvalidConfig`] if `config` breaks one of its rules, or has a band or a
+    ///   channel that is too wide for `sample_rate_hz`.
+    /// - [`FeatureError::EmptyFilter`] if `fft_length` is too short for the bands.
+    pub fn new(config: &FeatureConfig, sample_rate_hz: f64) -> Result<Self, FeatureError> {
+        config.validate()?;
+        let stft = Stft::new(&config.stft(), sample_rate_hz)?;
+        let bank = FilterBank::new(&config.filter_bank(), config.fft_length, sample_rate_hz)?;
+
+        let width_hz = config.channel_bandwidth_hz.unwrap_or(sample_rate_hz / 2.0);
+        let channel = Channel::new(width_hz, config.fft_length, sample_rate_hz);
+        if width_hz > channel.width_hz_max() {
+            return Err(FeatureError::InvalidConfig {
+                field: "channel_bandwidth_hz",
+                expected: format!("at most {} Hz to leave noise beside it", channel.width_hz_max()),
+                actual: width_hz,
+            });
+        }
+        if !channel.is_usable() {
+            return Err(FeatureError::InvalidConfig {
+                field: "fft_length",
+                expected: "long enough to resolve the channel and the noise beside it".to_owned(),
+                actual: config.fft_length as f64,
+            });
+        }
+        Ok(Self { config: config.clone(), stft, bank, channel })
+    }
+
+    /// The configuration that the extractor was made with.
+    pub fn config(&self) -> &FeatureConfig {
+        &self.config
+    }
+
+    /// Computes the features of one recording.
+    ///
+    /// # Shapes
+    ///
+    /// - `samples`: `[n]`, relative to full scale
+    /// - returns: levels `[bands, frames]`, in dB
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::Empty`] and [`FeatureError::TooShort`] if `n` is below `fft_length`.
+    /// - [`FeatureError::NotFinite`] for the first sample that is not a finite number.
+    /// - [`FeatureError::Silent`] if all samples are zero, as there is no noise floor then.
+    pub fn extract(&self, samples: &[Complex32]) -> Result<ReceiverFeatures, FeatureError> {
+        check_samples(samples)?;
+        let bins = self.stft.fft_length();
+        let (bands, frames) = (self.bank.bands(), self.config.frames);
+        let plan = FramePlan::new(samples.len(), bins, frames)?;
+        if samples.iter().all(|sample| *sample == Complex32::ZERO) {
+            return Err(FeatureError::Silent { sample_count: samples.len() });
+        }
+
+        let mut scratch = self.stft.scratch();
+        let mut partial = vec![0.0_f32; bins];
+        let mut group_sum = vec![0.0_f64; bins];
+        let mut welch = vec![0.0_f64; bins];
+        let mut band_psd = vec![0.0_f32; bands];
+        let mut levels_db = vec![0.0_f32; bands * frames];
+        for (frame, group) in plan.groups().enumerate() {
+            let transforms = group.len();
+            group_sum.fill(0.0);
+            for start in group.clone().step_by(PARTIAL_SUM) {
+                partial.fill(0.0);
+                for index in start..group.end.min(start + PARTIAL_SUM) {
+                    let first = index * plan.hop_length();
+                    self.stft.add_psd(&samples[first..first + bins], &mut scratch, &mut partial);
+                }
+                for (sum, &part) in group_sum.iter_mut().zip(&partial) {
+                    *sum += f64::from(part);
+                }
+            }
+            for ((mean, sum), welch) in partial.iter_mut().zip(&group_sum).zip(&mut welch) {
+                *mean = (sum / transforms as f64) as f32;
+                *welch += sum;
+            }
+            self.bank.apply(&partial, &mut band_psd);
+            for (band, &psd) in band_psd.iter().enumerate() {
+                levels_db[band * frames + frame] = psd;
+            }
+        }
+        for sum in &mut welch {
+            *sum /= plan.transforms() as f64;
+        }
+
+        let averages = independent_averages(bins, plan.hop_length(), plan.transforms());
+        let scalars = receiver_scalars(
+            samples,
+            &welch,
+            &self.channel,
+            averages,
+            self.config.detection_snr_db,
+        );
+        let reference_db = match self.config.level {
+            LevelReference::NoiseFloor => scalars.noise_psd_db,
+            LevelReference::Absolute => 0.0,
+        };
+        for level_db in &mut levels_db {
+            *level_db = 10.0 * level_db.max(PSD_MIN as f32).log10() - reference_db;
+        }
+        Ok(ReceiverFeatures { levels_db, scalars })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stft::hann;
+    use crate::testing::{carrier, gaussian_noise};
+
+    const SAMPLE_RATE_HZ: f64 = 24_000.0;
+
+    fn extractor(config: &FeatureConfig) -> FeatureExtractor {
+        FeatureExtractor::new(config, SAMPLE_RATE_HZ).unwrap()
+    }
+
+    /// A carrier `snr_db` above white noise of power `noise` in the whole sample rate.
+    fn noisy_carrier(length: usize, snr_db: f64, noise: f32, seed: u64) -> Vec<Complex32> {
+        let amplitude = noise.sqrt() * 10_f64.powf(snr_db / 20.0) as f32;
+        carrier(length, 0.0625)
+            .iter()
+            .zip(gaussian_noise(length, seed))
+            .map(|(signal, sample)| signal * amplitude + sample * noise.sqrt())
+            .collect()
+    }
+
+    #[test]
+    fn noise_floor_of_noise_is_its_density() {
+        for (length, tolerance_db) in [(240, 1.2), (2_400, 0.4), (24_000, 0.15), (240_000, 0.05)] {
+            let config = FeatureConfig { fft_length: 256.min(length), ..FeatureConfig::default() };
+            let config = FeatureConfig { bands: 64, ..config };
+
+            let features = extractor(&config).extract(&gaussian_noise(length, 11)).unwrap();
+
+            // Power 1 in 24 kHz.
+            let expected_db = -10.0 * SAMPLE_RATE_HZ.log10();
+            let difference_db = f64::from(features.scalars.noise_psd_db) - expected_db;
+            assert!(difference_db.abs() < tolerance_db, "{length}: {difference_db} dB");
+            assert!(!features.scalars.detected);
+        }
+    }
+
+    #[test]
+    fn noise_alone_has_levels_around_zero() {
+        let features =
+            extractor(&FeatureConfig::default()).extract(&gaussian_noise(240_000, 2)).unwrap();
+
+        let ratio = features
+            .levels_db
+            .iter()
+            .map(|&level| 10_f64.powf(f64::from(level) / 10.0))
+            .sum::<f64>()
+            / features.levels_db.len() as f64;
+        assert!((ratio - 1.0).abs() < 0.02, "{ratio}");
+    }
+
+    #[test]
+    fn signal_to_noise_ratio_is_that_of_the_channel() {
+        // Half of the noise falls into the channel: 10 dB in 24 kHz are 13 dB in 12 kHz.
+        let features =
+            extractor(&FeatureConfig::default()).extract(&noisy_carrier(24_000, 10.0, 1e-6, 3));
+
+        let scalars = features.unwrap().scalars;
+        assert!((scalars.snr_db - 13.0).abs() < 0.3, "{scalars:?}");
+        // 10 dB and the noise of 0 - 3 dB, above -60 dB.
+        assert!((scalars.power_db - (-60.0 + 10.2)).abs() < 0.2, "{scalars:?}");
+        assert!(scalars.detected);
+        // A Hann window spreads a carrier over four bins at most.
+        assert!(scalars.bandwidth_hz < 4.0 * 93.75, "{scalars:?}");
+    }
+
+    #[test]
+    fn gain_changes_absolute_levels_only() {
+        let quiet = noisy_carrier(5_000, 20.0, 1e-4, 9);
+        let loud: Vec<_> = quiet.iter().map(|sample| sample * 8.0).collect();
+        let cases = [(LevelReference::NoiseFloor, 0.0), (LevelReference::Absolute, 18.061_8)];
+        for (level, expected_db) in cases {
+            let extractor = extractor(&FeatureConfig { level, ..FeatureConfig::default() });
+
+            let quiet = extractor.extract(&quiet).unwrap().levels_db;
+            let loud = extractor.extract(&loud).unwrap().levels_db;
+
+            for (quiet, loud) in quiet.iter().zip(&loud) {
+                assert!((loud - quiet - expected_db).abs() < 1e-3, "{quiet} {loud}");
+            }
+        }
+    }
+
+    /// Frame by frame and bin by bin, in double precision.
+    #[test]
+    fn levels_equal_the_definition() {
+        let config = FeatureConfig {
+            bands: 3,
+            frames: 4,
+            fft_length: 16,
+            level: LevelReference::Absolute,
+            channel_bandwidth_hz: Some(4_000.0),
+            ..FeatureConfig::default()
+        };
+        let samples = gaussian_noise(150, 21);
+
+        let levels_db = extractor(&config).extract(&samples).unwrap().levels_db;
+
+        // 134 / 3 > 16: hop 8, transforms 0..17 in groups of 4, 4, 4, 5.
+        let window: Vec<f64> = hann(16).collect();
+        let power: f64 = window.iter().map(|weight| weight * weight).sum();
+        let psd = |transform: usize, row: usize| {
+            let (mut re, mut im) = (0.0, 0.0);
+            for k in 0..16 {
+                let sample = samples[transform * 8 + k];
+                let angle = -std::f64::consts::TAU * (row as f64 - 8.0) * k as f64 / 16.0;
+                let (x, y) = (f64::from(sample.re) * window[k], f64::from(sample.im) * window[k]);
+                re += x * angle.cos() - y * angle.sin();
+                im += x * angle.sin() + y * angle.cos();
+            }
+            (re * re + im * im) / (power * SAMPLE_RATE_HZ)
+        };
+        for (frame, group) in [0..4, 4..8, 8..12, 12..17].into_iter().enumerate() {
+            for band in 0..3 {
+                // Corners four bins apart.
+                let weight = |row: usize| {
+                    (1.0 - (row as f64 - 4.0 * (band + 1) as f64).abs() / 4.0).max(0.0)
+                };
+                let total: f64 = (0..16).map(weight).sum();
+                let mean: f64 = group
+                    .clone()
+                    .map(|transform| {
+                        (0..16).map(|row| weight(row) * psd(transform, row)).sum::<f64>() / total
+                    })
+                    .sum::<f64>()
+                    / group.len() as f64;
+                let difference = f64::from(levels_db[band * 4 + frame]) - 10.0 * mean.log10();
+                assert!(difference.abs() < 1e-4, "band {band}, frame {frame}: {difference} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn unusable_samples_are_refused() {
+        let extractor = extractor(&FeatureConfig::default());
+        let mut broken = carrier(300, 0.1);
+        broken[299].re = f32::NAN;
+
+        assert_eq!(extractor.extract(&[]), Err(FeatureError::Empty));
+        assert_eq!(
+            extractor.extract(&carrier(255, 0.1)),
+            Err(FeatureError::TooShort { frame_length: 256, sample_count: 255 })
+        );
+        assert_eq!(extractor.extract(&broken), Err(FeatureError::NotFinite { index: 299 }));
+        assert_eq!(
+            extractor.extract(&[Complex32::ZERO; 300]),
+            Err(FeatureError::Silent { sample_count: 300 })
+        );
+    }
+
+    #[test]
+    fn unusable_configurations_are_refused_by_field() {
+        let valid = FeatureConfig::default;
+        let cases = [
+            ("`bands`", FeatureConfig { bands: 0, ..valid() }),
+            ("`frames`", FeatureConfig { frames: 0, ..valid() }),
+            ("`fft_length`", FeatureConfig { fft_length: 255, ..valid() }),
+            ("128 bands", FeatureConfig { fft_length: 64, ..valid() }),
+            ("`bandwidth_hz`", FeatureConfig { bandwidth_hz: Some(30e3), ..valid() }),
+            (
+                "`channel_bandwidth_hz`",
+                FeatureConfig { channel_bandwidth_hz: Some(17e3), ..valid() },
+            ),
+            (
+                "`channel_bandwidth_hz`",
+                FeatureConfig { channel_bandwidth_hz: Some(-1.0), ..valid() },
+            ),
+            ("`detection_snr_db`", FeatureConfig { detection_snr_db: f32::NAN, ..valid() }),
+        ];
+        for (named, config) in cases {
+            let error = FeatureExtractor::new(&config, SAMPLE_RATE_HZ).unwrap_err();
+
+            assert!(error.to_string().contains(named), "{error} does not name {named}");
+        }
+    }
+
+    #[test]
+    fn misspelt_field_is_refused() {
+        let error = serde_json::from_str::<FeatureConfig>(r#"{"bandz": 3}"#).unwrap_err();
+
+        assert!(error.to_string().contains("bandz"), "{error}");
+    }
+
+    #[test]
+    fn extractor_is_shared_by_threads() {
+        let extractor = extractor(&FeatureConfig::default());
+        let samples = gaussian_noise(3_000, 8);
+        let alone = extractor.extract(&samples).unwrap();
+
+        let together: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| extractor.extract(&samples).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+
+        assert!(together.iter().all(|features| *features == alone));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Every length from one transform on gives the same shape and finite levels.
+        #[test]
+        fn shape_does_not_depend_on_the_length(extra in 0_usize..20_000, seed in 0_u64..10) {
+            let extractor = extractor(&FeatureConfig::default());
+
+            let features = extractor.extract(&gaussian_noise(256 + extra, seed)).unwrap();
+
+            prop_assert_eq!(features.levels_db.len(), 128 * 32);
+            prop_assert!(features.levels_db.iter().all(|level| level.is_finite()));
+        }
+
+        /// One sample more or less changes the levels of a stationary signal by next to nothing.
+        #[test]
+        fn one_sample_more_changes_little(length in 257_usize..20_000) {
+            let extractor = extractor(&FeatureConfig {
+                level: LevelReference::Absolute,
+                ..FeatureConfig::default()
+            });
+
+            let before = extractor.extract(&carrier(length, 0.0625)).unwrap();
+            let after = extractor.extract(&carrier(length + 1, 0.0625)).unwrap();
+
+            let strongest = before.levels_db.iter().copied().fold(f32::MIN, f32::max);
+            for (before, after) in before.levels_db.iter().zip(&after.levels_db) {
+                // Bands that hold only rounding errors may differ.
+                if *before > strongest - 80.0 {
+                    prop_assert!((before - after).abs() < 0.01, "{} {}", before, after);
+                }
+            }
+        }
+    }
+}
