@@ -1,0 +1,170 @@
+//! How a network is trained.
+
+use heimdall_model::{Backbone, CovarianceKind};
+use serde::{Deserialize, Serialize};
+
+use crate::{ScheduleConfig, TrainError};
+
+/// The part of the network that is chosen, not measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkChoice {
+    /// The part that turns feature maps into one vector per event.
+    pub backbone: Backbone,
+    /// The shape of the uncertainty.
+    pub covariance: CovarianceKind,
+    /// Width of the hidden layer of each head.
+    pub head_width: usize,
+}
+
+impl Default for NetworkChoice {
+    fn default() -> Self {
+        Self {
+            backbone: Backbone::default(),
+            covariance: CovarianceKind::default(),
+            head_width: 256,
+        }
+    }
+}
+
+/// How a network is trained.
+///
+/// The optimizer is Adam with the classic weight decay: `weight_decay` times the weight is added to
+/// the gradient *before* the moments are taken, as in PyTorch's `torch.optim.Adam`, and unlike
+/// AdamW, which shrinks the weight beside the step. It acts on all weights, biases and
+/// normalizations included. β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
+///
+/// # References
+///
+/// D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1,
+/// [arXiv:1412.6980](https://arxiv.org/abs/1412.6980). The two decays: I. Loshchilov, F. Hutter,
+/// "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
+/// [arXiv:1711.05101](https://arxiv.org/abs/1711.05101).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The network.
+    pub model: NetworkChoice,
+    /// Most epochs; training may stop earlier.
+    pub epochs: usize,
+    /// Events per step. A remainder of one event joins the batch before it.
+    pub batch_size: usize,
+    /// Highest learning rate of the schedule.
+    pub learning_rate: f64,
+    /// Multiple of each weight that is added to its gradient.
+    pub weight_decay: f64,
+    /// How the learning rate changes.
+    pub schedule: ScheduleConfig,
+    /// Epochs without a better validation loss after which training stops; never, if left out.
+    pub early_stopping: Option<usize>,
+    /// Norm of the gradient of all weights together above which it is scaled down to it; never, if
+    /// left out.
+    pub gradient_clip: Option<f64>,
+    /// Seed of the first weights and of the order of events.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            model: NetworkChoice::default(),
+            epochs: 100,
+            batch_size: 32,
+            learning_rate: 1e-3,
+            weight_decay: 1e-4,
+            schedule: ScheduleConfig::default(),
+            early_stopping: Some(10),
+            gradient_clip: Some(5.0),
+            seed: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks the rules that the types of the fields cannot express.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::InvalidConfig`] for the first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let invalid =
+            |field, expected, actual| Err(TrainError::InvalidConfig { field, expected, actual });
+        let counts = [
+            ("model.head_width", self.model.head_width, 1, "at least 1"),
+            ("epochs", self.epochs, 1, "at least 1"),
+            ("batch_size", self.batch_size, 2, "at least 2, as batch normalization has it"),
+            ("early_stopping", self.early_stopping.unwrap_or(1), 1, "at least 1, or left out"),
+        ];
+        for (field, actual, least, expected) in counts {
+            if actual < least {
+                return invalid(field, expected, actual as f64);
+            }
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return invalid("learning_rate", "finite and above 0", self.learning_rate);
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return invalid("weight_decay", "finite and at least 0", self.weight_decay);
+        }
+        if let Some(norm) = self.gradient_clip
+            && !(norm > 0.0 && norm.is_finite())
+        {
+            return invalid("gradient_clip", "finite and above 0, or left out", norm);
+        }
+        self.schedule.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_specification() {
+        let config: TrainConfig = serde_json::from_str("{}").unwrap();
+
+        config.validate().unwrap();
+        assert_eq!(config, TrainConfig::default());
+        assert_eq!((config.epochs, config.batch_size), (100, 32));
+        assert_eq!(config.early_stopping, Some(10));
+    }
+
+    #[test]
+    fn unknown_field_is_refused_by_name() {
+        let error = serde_json::from_str::<TrainConfig>(r#"{"epoch": 3}"#).unwrap_err();
+
+        assert!(error.to_string().contains("epoch"), "{error}");
+    }
+
+    #[test]
+    fn fields_beyond_their_rules_are_refused_by_name() {
+        let cases = [
+            (r#"{"epochs": 0}"#, "epochs"),
+            (r#"{"batch_size": 1}"#, "batch_size"),
+            (r#"{"learning_rate": 0}"#, "learning_rate"),
+            (r#"{"weight_decay": -1}"#, "weight_decay"),
+            (r#"{"early_stopping": 0}"#, "early_stopping"),
+            (r#"{"gradient_clip": 0}"#, "gradient_clip"),
+            (r#"{"model": {"head_width": 0}}"#, "model.head_width"),
+            (r#"{"schedule": {"kind": "plateau", "factor": 1.5}}"#, "schedule.factor"),
+        ];
+        for (text, expected) in cases {
+            let config: TrainConfig = serde_json::from_str(text).unwrap();
+
+            let error = config.validate().unwrap_err();
+
+            let TrainError::InvalidConfig { field, .. } = error else { panic!("{error}") };
+            assert_eq!(field, expected);
+        }
+    }
+
+    #[test]
+    fn stopping_and_clipping_can_be_turned_off() {
+        let text = r#"{"early_stopping": null, "gradient_clip": null}"#;
+
+        let config: TrainConfig = serde_json::from_str(text).unwrap();
+
+        config.validate().unwrap();
+        assert_eq!((config.early_stopping, config.gradient_clip), (None, None));
+    }
+}

@@ -1,0 +1,155 @@
+//! Means and deviations of the training split, taken in one pass over the disk.
+
+use heimdall_data::{DataError, HeimdallDataset};
+use heimdall_model::Standardization;
+
+/// Measures the standardization of a set: only ever of the training split.
+///
+/// Receivers that are absent from an event do not count in it. A receiver that is absent from all
+/// events, or whose level never changes, gets the deviation 1 dB; so does a coordinate that never
+/// changes, with 1 km.
+///
+/// # Errors
+///
+/// - [`DataError::Unlabelled`] if the position of an event is unknown.
+/// - [`DataError::Read`] if the features cannot be read.
+pub fn measure_standardization(dataset: &HeimdallDataset) -> Result<Standardization, DataError> {
+    let shape = dataset.header().shape;
+    let mut levels = vec![Moments::default(); shape.receivers];
+    let mut positions = [Moments::default(); 2];
+    for index in 0..dataset.len() {
+        let (label, features) = dataset.get(index)?;
+        let Some(position) = label.position_km else {
+            return Err(DataError::Unlabelled { event: label.event });
+        };
+        positions[0].add(&[position.east_km as f32]);
+        positions[1].add(&[position.north_km as f32]);
+        let receivers = features.levels_db.chunks_exact(shape.bands * shape.frames);
+        for ((levels_db, scalars), moments) in
+            receivers.zip(&features.scalars).zip(&mut levels)
+        {
+            if scalars.is_some() {
+                moments.add(levels_db);
+            }
+        }
+    }
+    // The network holds single precision.
+    let mean = |moments: &Moments| moments.mean as f32;
+    Ok(Standardization {
+        level_mean_db: levels.iter().map(mean).collect(),
+        level_deviation_db: levels.iter().map(Moments::deviation).collect(),
+        position_mean_km: [mean(&positions[0]), mean(&positions[1])],
+        position_deviation_km: [positions[0].deviation(), positions[1].deviation()],
+    })
+}
+
+/// Mean and spread of numbers that were seen once.
+///
+/// # References
+///
+/// T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", *The
+/// American Statistician* 37(3), 1983, equation 2.1,
+/// [doi:10.1080/00031305.1983.10483115](https://doi.org/10.1080/00031305.1983.10483115).
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// Sum of squared differences from the mean.
+    squares: f64,
+}
+
+impl Moments {
+    /// Takes in some numbers: their own mean and squares first, so that nothing large cancels.
+    fn add(&mut self, values: &[f32]) {
+        if values.is_empty() {
+            return;
+        }
+        let count = values.len() as f64;
+        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+        let squares = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
+        let difference = mean - self.mean;
+        let total = self.count + count;
+        self.squares += squares + difference.powi(2) * self.count * count / total;
+        self.mean += difference * count / total;
+        self.count = total;
+    }
+
+    /// Standard deviation of the numbers themselves; 1 where they do not differ.
+    fn deviation(&self) -> f32 {
+        let deviation = (self.squares / self.count.max(1.0)).sqrt() as f32;
+        if deviation > 1e-6 { deviation } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::synthetic;
+
+    /// Against the textbook's two passes, over all events in memory.
+    #[test]
+    fn statistics_are_those_of_two_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = synthetic(folder.path(), 9, 3);
+
+        let measured = measure_standardization(&dataset).unwrap();
+
+        let per_receiver = dataset.header().shape.bands * dataset.header().shape.frames;
+        for receiver in 0..dataset.header().shape.receivers {
+            let mut values = Vec::new();
+            for index in 0..dataset.len() {
+                let (_, features) = dataset.get(index).unwrap();
+                if features.scalars[receiver].is_some() {
+                    let start = receiver * per_receiver;
+                    values.extend_from_slice(&features.levels_db[start..start + per_receiver]);
+                }
+            }
+            assert!(values.len() < dataset.len() * per_receiver, "one is absent somewhere");
+            let (mean, deviation) = two_passes(&values);
+            assert!((f64::from(measured.level_mean_db[receiver]) - mean).abs() < 1e-4);
+            assert!((f64::from(measured.level_deviation_db[receiver]) - deviation).abs() < 1e-4);
+        }
+        let east: Vec<f32> =
+            dataset.labels().iter().map(|l| l.position_km.unwrap().east_km as f32).collect();
+        let (mean, deviation) = two_passes(&east);
+        assert!((f64::from(measured.position_mean_km[0]) - mean).abs() < 1e-4);
+        assert!((f64::from(measured.position_deviation_km[0]) - deviation).abs() < 1e-4);
+    }
+
+    fn two_passes(values: &[f32]) -> (f64, f64) {
+        let count = values.len() as f64;
+        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+        let squares = values.iter().map(|&value| (f64::from(value) - mean).powi(2));
+        (mean, (squares.sum::<f64>() / count).sqrt())
+    }
+
+    #[test]
+    fn what_never_changes_has_the_deviation_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = synthetic(folder.path(), 9, 3).subset(&[4]);
+
+        let measured = measure_standardization(&dataset).unwrap();
+
+        assert!((measured.position_deviation_km[0] - 1.0).abs() < 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_give_what_the_whole_gives(
+            values in prop::collection::vec(-1e3_f32..1e3, 2..60),
+            cut in 0_usize..60,
+        ) {
+            let cut = cut.min(values.len());
+            let mut moments = Moments::default();
+
+            moments.add(&values[..cut]);
+            moments.add(&values[cut..]);
+
+            let (mean, deviation) = two_passes(&values);
+            prop_assert!((moments.mean - mean).abs() < 1e-9);
+            prop_assert!((f64::from(moments.deviation()) - deviation).abs() < 1e-3 || deviation < 1e-6);
+        }
+    }
+}
