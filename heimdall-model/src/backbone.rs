@@ -4,10 +4,11 @@ use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
 
 use crate::block::convolution;
+use crate::weights::Weights;
 use crate::{Backbone, ResidualBlock};
 
 /// Length of the vector that a [`ResNet`] makes of an event.
@@ -38,15 +39,17 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    pub(crate) fn new(kind: Backbone, input_channels: usize, device: &Device) -> Self {
-        let stage = |blocks: usize, input: usize, output: usize, stride: usize| {
-            let first = ResidualBlock::new(input, output, stride, device);
-            let rest = (1..blocks).map(|_| ResidualBlock::new(output, output, 1, device));
+    pub(crate) fn new(kind: Backbone, input_channels: usize, weights: &mut Weights<'_>) -> Self {
+        let device = weights.device();
+        let conv1 = convolution(input_channels, 64, 7, 2, weights);
+        let mut stage = |blocks: usize, input: usize, output: usize, stride: usize| {
+            let first = ResidualBlock::new(input, output, stride, weights);
+            let rest = (1..blocks).map(|_| ResidualBlock::new(output, output, 1, weights));
             std::iter::once(first).chain(rest).collect::<Vec<_>>()
         };
         let blocks = kind.stage_blocks();
         Self {
-            conv1: convolution(input_channels, 64, 7, 2, device),
+            conv1,
             norm1: BatchNormConfig::new(64).init(device),
             pool: MaxPool2dConfig::new([3, 3])
                 .with_strides([2, 2])
@@ -81,10 +84,12 @@ impl ResNet {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
-    /// torchvision 0.26: `sum(p.numel() for p in resnet18().parameters())` is 11,689,512, of which
-    /// the classifier has 512 · 1000 + 1000; resnet34 likewise from 21,797,672.
+    /// In torchvision `sum(p.numel() for p in resnet18().parameters())` is 11,689,512, of which the
+    /// classifier has 512 · 1000 + 1000; resnet34 likewise from 21,797,672.
     #[test]
     fn parameters_are_as_many_as_in_torchvision() {
         let device = Device::flex();
@@ -94,7 +99,7 @@ mod tests {
             (Backbone::ResNet18, 4, 11_176_512 + 64 * 49),
             (Backbone::ResNet34, 3, 21_284_672),
         ] {
-            let network = ResNet::new(kind, channels, &device);
+            let network = ResNet::new(kind, channels, &mut Weights::new(1, &device));
 
             // Burn counts the running mean and variance of each batch norm too.
             let norms: usize = network
@@ -114,7 +119,7 @@ mod tests {
     #[test]
     fn any_image_becomes_one_vector() {
         let device = Device::flex();
-        let network = ResNet::new(Backbone::ResNet18, 2, &device);
+        let network = ResNet::new(Backbone::ResNet18, 2, &mut Weights::new(1, &device));
 
         for [bands, frames] in [[128, 32], [17, 5], [1, 1]] {
             let output = network.forward(Tensor::zeros([2, 2, bands, frames], &device));

@@ -2,9 +2,11 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
+use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+
+use crate::weights::Weights;
 
 /// Two 3 × 3 convolutions whose output is added to their input.
 ///
@@ -40,17 +42,18 @@ impl ResidualBlock {
         input_channels: usize,
         output_channels: usize,
         stride: usize,
-        device: &Device,
+        weights: &mut Weights<'_>,
     ) -> Self {
+        let device = weights.device();
         let norm = || BatchNormConfig::new(output_channels).init(device);
         let needs_projection = stride != 1 || input_channels != output_channels;
         Self {
-            conv1: convolution(input_channels, output_channels, 3, stride, device),
+            conv1: convolution(input_channels, output_channels, 3, stride, weights),
             norm1: norm(),
-            conv2: convolution(output_channels, output_channels, 3, 1, device),
+            conv2: convolution(output_channels, output_channels, 3, 1, weights),
             norm2: norm(),
             projection: needs_projection.then(|| Projection {
-                conv: convolution(input_channels, output_channels, 1, stride, device),
+                conv: convolution(input_channels, output_channels, 1, stride, weights),
                 norm: norm(),
             }),
         }
@@ -86,38 +89,44 @@ pub(crate) fn convolution(
     output_channels: usize,
     kernel: usize,
     stride: usize,
-    device: &Device,
+    weights: &mut Weights<'_>,
 ) -> Conv2d {
     let padding = kernel / 2;
-    Conv2dConfig::new([input_channels, output_channels], [kernel, kernel])
+    let mut convolution = Conv2dConfig::new([input_channels, output_channels], [kernel, kernel])
         .with_stride([stride, stride])
         .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
         .with_bias(false)
-        .with_initializer(Initializer::KaimingNormal {
-            gain: std::f64::consts::SQRT_2,
-            fan_out_only: true,
-        })
-        .init(device)
+        .init(weights.device());
+    let fan_out = (output_channels * kernel * kernel) as f32;
+    let shape = [output_channels, input_channels, kernel, kernel];
+    convolution.weight = weights.normal(shape, (2.0 / fan_out).sqrt());
+    convolution
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
+
+    fn block(input: usize, output: usize, stride: usize, device: &Device) -> ResidualBlock {
+        ResidualBlock::new(input, output, stride, &mut Weights::new(1, device))
+    }
 
     #[test]
     fn shortcut_is_projected_only_where_shapes_differ() {
         let device = Device::flex();
 
-        assert!(ResidualBlock::new(8, 8, 1, &device).projection.is_none());
-        assert!(ResidualBlock::new(8, 8, 2, &device).projection.is_some());
-        assert!(ResidualBlock::new(8, 16, 1, &device).projection.is_some());
+        assert!(block(8, 8, 1, &device).projection.is_none());
+        assert!(block(8, 8, 2, &device).projection.is_some());
+        assert!(block(8, 16, 1, &device).projection.is_some());
     }
 
     /// With the branch silenced (its last batch norm scales by zero), a block is a ReLU.
     #[test]
     fn silenced_block_passes_its_input() {
         let device = Device::flex();
-        let mut block = ResidualBlock::new(2, 2, 1, &device);
+        let mut block = block(2, 2, 1, &device);
         block.norm2.gamma = block.norm2.gamma.map(|gamma| gamma.zeros_like());
         let input = Tensor::<4>::from_data([[[[1.0, -2.0]], [[-3.0, 4.0]]]], &device);
 
@@ -129,7 +138,7 @@ mod tests {
     #[test]
     fn odd_sizes_are_rounded_up() {
         let device = Device::flex();
-        let block = ResidualBlock::new(2, 4, 2, &device);
+        let block = block(2, 4, 2, &device);
 
         let output = block.forward(Tensor::zeros([1, 2, 9, 1], &device));
 
@@ -141,7 +150,7 @@ mod tests {
     fn weights_have_the_variance_of_fan_out() {
         let device = Device::flex();
 
-        let weight = convolution(64, 256, 3, 1, &device).weight.val();
+        let weight = convolution(64, 256, 3, 1, &mut Weights::new(1, &device)).weight.val();
 
         let deviation = weight.square().mean().sqrt().into_scalar::<f32>();
         let expected = (2.0_f32 / (256.0 * 9.0)).sqrt();

@@ -91,6 +91,8 @@ pub struct LocalizationNetConfig {
     pub head_width: usize,
     /// Means and deviations of the training split.
     pub standardization: Standardization,
+    /// Seed from which the initial weights are drawn.
+    pub seed: u64,
 }
 
 impl Default for LocalizationNetConfig {
@@ -101,6 +103,7 @@ impl Default for LocalizationNetConfig {
             covariance: CovarianceKind::default(),
             head_width: 256,
             standardization: Standardization::identity(3),
+            seed: 0,
         }
     }
 }
@@ -154,10 +157,10 @@ impl LocalizationNetConfig {
         Ok(())
     }
 
-    /// Makes the network on `device`, with weights drawn from the device's random numbers.
+    /// Makes the network on `device`.
     ///
-    /// All weights are drawn here, in the order of the modules: the same seed
-    /// ([`Device::seed`]) gives the same network, whatever is done with it first.
+    /// Weights are drawn from `seed` alone: the same configuration gives the same network, on every
+    /// device and beside whatever else the process does.
     ///
     /// # Panics
     ///

@@ -27,7 +27,6 @@
 //! };
 //! config.validate()?;
 //! let device = Device::flex();
-//! device.seed(1);
 //! let network = config.init(&device);
 //!
 //! let estimate = network.forward(Tensor::zeros([1, 7, 16, 8], &device));
@@ -46,6 +45,7 @@ mod error;
 mod estimate;
 mod head;
 mod network;
+mod weights;
 
 pub use backbone::{EMBEDDING_LENGTH, ResNet};
 pub use block::{Projection, ResidualBlock};
