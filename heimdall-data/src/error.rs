@@ -55,7 +55,9 @@ pub enum DataError {
     },
 
     /// A WAV file ends before its first block of samples does.
-    #[error("`{file}` ends after {byte_count} bytes, before its first block of samples is complete")]
+    #[error(
+        "`{file}` ends after {byte_count} bytes, before its first block of samples is complete"
+    )]
     TruncatedHeader {
         /// Name of the file.
         file: String,
@@ -198,8 +200,24 @@ pub enum DataError {
         folder: PathBuf,
     },
 
+    /// One receiver has two recordings of one emission.
+    #[error(
+        "`{}` and `{}` are both of the receiver `{receiver}`, at one frequency and one time",
+        first.display(), second.display()
+    )]
+    OverlappingRecordings {
+        /// Name of the receiver.
+        receiver: String,
+        /// File of one recording.
+        first: PathBuf,
+        /// File of the other.
+        second: PathBuf,
+    },
+
     /// A recording was made by a receiver that nobody has described.
-    #[error("{recording} is of the receiver `{receiver}`, which is not among the known ones: {known}")]
+    #[error(
+        "{recording} is of the receiver `{receiver}`, which is not among the known ones: {known}"
+    )]
     UnknownReceiver {
         /// The recording.
         recording: String,
@@ -292,7 +310,7 @@ pub enum DataError {
     #[error("the catalog cannot {action}")]
     Catalog {
         /// What was to be done, as a phrase that follows "cannot".
-        action: &'static str,
+        action: String,
         /// What the database says.
         source: Box<sqlx::Error>,
     },

@@ -33,7 +33,7 @@ pub use batch::{Batch, BatchOrder, Batcher, Batches};
 pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
 pub use dataset::HeimdallDataset;
 pub use error::DataError;
-pub use import::{ImportConfig, ImportReport, Quarantined, import_kiwi_folder};
+pub use import::{ImportConfig, ImportReport, Quarantined, Remark, import_kiwi_folder};
 pub use recording::{
     KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
 };

@@ -2,6 +2,8 @@
 
 mod gps;
 mod kiwi;
+#[cfg(test)]
+pub(crate) mod kiwi_fixture;
 mod kiwi_name;
 mod npy;
 mod quality;

@@ -78,7 +78,8 @@ pub(crate) fn decode_kiwi_wav(
 ) -> Result<KiwiRecording, DataError> {
     let chunks = Chunks::read(bytes, file)?;
     let block_count = chunks.blocks.len();
-    let line = fit_clock(&chunks.blocks, f64::from(chunks.rate_field_hz))
+    let rate_field_hz = chunks.rate_field_hz.map_or(0.0, f64::from);
+    let line = fit_clock(&chunks.blocks, rate_field_hz)
         .ok_or_else(|| DataError::UnsteadyStamps { file: file.to_owned(), block_count })?;
 
     let kept = &chunks.blocks[line.blocks.clone()];
@@ -115,9 +116,15 @@ fn samples_of(block: &[u8]) -> impl Iterator<Item = Complex32> + '_ {
 }
 
 /// What the chunks of a file say.
+#[derive(Default)]
 struct Chunks {
     blocks: Vec<Block>,
-    rate_field_hz: u32,
+    rate_field_hz: Option<u32>,
+    /// Age of the fix and time of the stamp that was read last, until its block comes.
+    stamp: Option<(u8, i64)>,
+    stamp_count: usize,
+    fresh_stamp_count: usize,
+    sample_count: usize,
     cut_byte_count: usize,
 }
 
@@ -125,88 +132,95 @@ impl Chunks {
     /// Walks over the chunks to the end of the file; the size of the whole in its header is
     /// ignored, since a recorder that was stopped does not correct it.
     fn read(bytes: &[u8], file: &str) -> Result<Self, DataError> {
-        let file_owned = || file.to_owned();
-        let truncated = || DataError::TruncatedHeader { file: file_owned(), byte_count: bytes.len() };
-        let header_fits = |range: Range<usize>, expected: &[u8]| {
-            bytes.iter().skip(range.start).take(range.len()).zip(expected).all(|(a, b)| a == b)
+        let starts_with = |at: usize, expected: &[u8]| {
+            bytes.iter().skip(at).zip(expected).all(|(actual, expected)| actual == expected)
         };
-        if !header_fits(0..4, b"RIFF") || !header_fits(8..12, b"WAVE") {
-            return Err(DataError::NotWav { file: file_owned() });
+        if !starts_with(0, b"RIFF") || !starts_with(8, b"WAVE") {
+            return Err(DataError::NotWav { file: file.to_owned() });
         }
 
-        let mut rate_field_hz = None;
-        let mut stamp: Option<(u8, i64)> = None;
-        let (mut stamp_count, mut fresh_count) = (0, 0);
-        let mut blocks = Vec::new();
-        let mut sample = 0;
+        let mut chunks = Self::default();
         let mut offset = 12;
         while let Some(header) = bytes.get(offset..offset + 8) {
             let id = [header[0], header[1], header[2], header[3]];
-            let size = u32_at(header, 4) as usize;
-            let malformed = |expected, actual| {
-                Err(DataError::MalformedChunk { file: file_owned(), offset, expected, actual })
-            };
             if !id.iter().all(|byte| (b' '..=b'~').contains(byte)) {
-                return malformed("the name of a chunk", format!("`{}`", id.escape_ascii()));
+                let actual = format!("`{}`", id.escape_ascii());
+                return Err(malformed(file, offset, "the name of a chunk", actual));
             }
-            if id == *b"data" && rate_field_hz.is_none() {
-                return Err(DataError::MissingFormat { file: file_owned() });
-            }
-            let Some(body) = (offset + 8).checked_add(size).and_then(|end| bytes.get(offset + 8..end))
-            else {
+            let size = u32_at(header, 4) as usize;
+            let Some(end) = (offset + 8).checked_add(size).filter(|end| *end <= bytes.len()) else {
                 break;
             };
-
-            match &id {
-                b"fmt " if size < 16 => {
-                    return malformed("a `fmt ` chunk of 16 bytes", format!("one of {size}"));
-                }
-                b"fmt " => {
-                    check_format(body, file)?;
-                    rate_field_hz = Some(u32_at(body, 4));
-                }
-                b"kiwi" if size != 10 => {
-                    return malformed("a `kiwi` chunk of 10 bytes", format!("one of {size}"));
-                }
-                b"kiwi" => {
-                    let week_time_ns = week_time_ns(u32_at(body, 2), u32_at(body, 6));
-                    stamp = week_time_ns.map(|time_ns| (body[0], time_ns));
-                    stamp_count += 1;
-                }
-                b"data" if !size.is_multiple_of(SAMPLE_BYTES) => {
-                    return malformed("whole samples of 4 bytes", format!("{size} bytes"));
-                }
-                b"data" if size > 0 => {
-                    let fresh = stamp.take().filter(|(fix_age, _)| *fix_age < FIX_AGE_STALE);
-                    fresh_count += usize::from(fresh.is_some());
-                    let week_time_ns = fresh.map(|(_, time_ns)| time_ns);
-                    blocks.push(Block { sample, bytes: offset + 8..offset + 8 + size, week_time_ns });
-                    sample += size / SAMPLE_BYTES;
-                }
-                _ => {}
-            }
+            chunks.take(id, bytes, offset + 8..end, file)?;
             // Chunks start at even places.
-            offset += 8 + size + size % 2;
+            offset = end + size % 2;
         }
 
-        if blocks.is_empty() {
-            return Err(if bytes.len() > offset.saturating_add(8) || rate_field_hz.is_some() || offset == 12 {
-                truncated()
-            } else {
-                DataError::MissingFormat { file: file_owned() }
-            });
+        let ends_with_a_chunk = offset > 12 && bytes.len() <= offset;
+        let block_count = chunks.blocks.len();
+        let file = file.to_owned();
+        if chunks.rate_field_hz.is_none() && ends_with_a_chunk {
+            return Err(DataError::MissingFormat { file });
         }
-        let block_count = blocks.len();
-        match (rate_field_hz, stamp_count, fresh_count) {
-            (None, ..) => Err(DataError::MissingFormat { file: file_owned() }),
-            (_, 0, _) => Err(DataError::NoStamps { file: file_owned() }),
-            (_, _, 0) => Err(DataError::StaleStamps { file: file_owned(), block_count }),
-            (Some(rate_field_hz), ..) => {
-                let cut_byte_count = bytes.len().saturating_sub(offset);
-                Ok(Self { blocks, rate_field_hz, cut_byte_count })
+        match (block_count, chunks.stamp_count, chunks.fresh_stamp_count) {
+            (0, ..) => Err(DataError::TruncatedHeader { file, byte_count: bytes.len() }),
+            (_, 0, _) => Err(DataError::NoStamps { file }),
+            (_, _, 0) => Err(DataError::StaleStamps { file, block_count }),
+            _ => {
+                // A stamp at the very end belongs to the block that is missing.
+                let stamp_byte_count = if chunks.stamp.is_some() { 18 } else { 0 };
+                chunks.cut_byte_count = bytes.len().saturating_sub(offset) + stamp_byte_count;
+                Ok(chunks)
             }
         }
     }
+
+    /// Takes in one chunk whose content is at `range`.
+    fn take(
+        &mut self,
+        id: [u8; 4],
+        bytes: &[u8],
+        range: Range<usize>,
+        file: &str,
+    ) -> Result<(), DataError> {
+        let body = &bytes[range.clone()];
+        let wrong_size = |expected| {
+            malformed(file, range.start - 8, expected, format!("one of {} bytes", body.len()))
+        };
+        match &id {
+            b"fmt " if body.len() < 16 => return Err(wrong_size("a `fmt ` chunk of 16 bytes")),
+            b"fmt " => {
+                check_format(body, file)?;
+                self.rate_field_hz = Some(u32_at(body, 4));
+            }
+            b"kiwi" if body.len() != 10 => return Err(wrong_size("a `kiwi` chunk of 10 bytes")),
+            b"kiwi" => {
+                let week_time_ns = week_time_ns(u32_at(body, 2), u32_at(body, 6));
+                self.stamp = week_time_ns.map(|time_ns| (body[0], time_ns));
+                self.stamp_count += 1;
+            }
+            b"data" if self.rate_field_hz.is_none() => {
+                return Err(DataError::MissingFormat { file: file.to_owned() });
+            }
+            b"data" if !body.len().is_multiple_of(SAMPLE_BYTES) => {
+                return Err(wrong_size("a `data` chunk of whole samples"));
+            }
+            b"data" if !body.is_empty() => {
+                let fresh = self.stamp.take().filter(|(fix_age, _)| *fix_age < FIX_AGE_STALE);
+                self.fresh_stamp_count += usize::from(fresh.is_some());
+                let sample = self.sample_count;
+                self.sample_count += body.len() / SAMPLE_BYTES;
+                let week_time_ns = fresh.map(|(_, time_ns)| time_ns);
+                self.blocks.push(Block { sample, bytes: range, week_time_ns });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn malformed(file: &str, offset: usize, expected: &'static str, actual: String) -> DataError {
+    DataError::MalformedChunk { file: file.to_owned(), offset, expected, actual }
 }
 
 /// Brings second and nanosecond together, unless one of them cannot be.
@@ -216,10 +230,17 @@ fn week_time_ns(second_of_week: u32, nanoseconds: u32) -> Option<i64> {
 }
 
 fn check_format(body: &[u8], file: &str) -> Result<(), DataError> {
-    for (field, at, expected) in [("encoding", 0, 1), ("channels", 2, 2), ("bits per value", 14, 16)] {
+    for (field, at, expected) in
+        [("encoding", 0, 1), ("channels", 2, 2), ("bits per value", 14, 16)]
+    {
         let actual = u16::from_le_bytes([body[at], body[at + 1]]);
         if actual != expected {
-            return Err(DataError::WrongWavFormat { file: file.to_owned(), field, expected, actual });
+            return Err(DataError::WrongWavFormat {
+                file: file.to_owned(),
+                field,
+                expected,
+                actual,
+            });
         }
     }
     Ok(())

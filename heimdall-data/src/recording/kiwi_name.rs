@@ -68,7 +68,12 @@ mod tests {
         let cases = [
             ("20200813T065220Z_77500_HB9ODP_iq.wav", 1_597_301_540, 77_500.0, "HB9ODP"),
             ("19991231T235959Z_145500000_a_b-c_iq.wav", 946_684_799, 145_500_000.0, "a_b-c"),
-            ("20240229T000000Z_4996000.5_Bad Höfen_iq.WAV", 1_709_164_800, 4_996_000.5, "Bad Höfen"),
+            (
+                "20240229T000000Z_4996000.5_Bad Höfen_iq.WAV",
+                1_709_164_800,
+                4_996_000.5,
+                "Bad Höfen",
+            ),
             ("some/folder/20200813T065220Z_60000__iq_iq.wav", 1_597_301_540, 60_000.0, "_iq"),
         ];
         for (name, seconds, frequency_hz, station) in cases {
@@ -93,7 +98,9 @@ mod tests {
         ];
         for (name, expected) in cases {
             match KiwiName::parse(name) {
-                Err(DataError::KiwiFileName { missing, .. }) => assert_eq!(missing, expected, "{name}"),
+                Err(DataError::KiwiFileName { missing, .. }) => {
+                    assert_eq!(missing, expected, "{name}")
+                }
                 other => panic!("{name} gives {other:?}"),
             }
         }

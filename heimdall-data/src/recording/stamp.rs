@@ -252,7 +252,7 @@ mod tests {
 
         let line = fit_clock(&blocks(&stamps), 12_001.0).unwrap();
 
-        assert_eq!((line.blocks, line.stamp_count, line.rejected_count), (0..60, 57, 3));
+        assert_eq!((line.blocks.clone(), line.stamp_count, line.rejected_count), (0..60, 57, 3));
         assert!((line.rate_hz - 12_000.0).abs() < 1e-4, "{line:?}");
         assert!(line.residual_rms_s < 1e-9, "{line:?}");
     }
