@@ -163,6 +163,13 @@ pub enum GeoError {
         longitude_deg: f64,
     },
 
+    /// A bound was asked for where it does not exist.
+    #[error("the transmitter stands at receiver {receiver}, where no direction leads to it")]
+    TransmitterAtReceiver {
+        /// Index of the receiver.
+        receiver: usize,
+    },
+
     /// The measurements leave a direction open at the place that fits them best.
     #[error(
         "the position is not determined: seen from where the measurements fit best, the receivers \

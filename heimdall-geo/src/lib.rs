@@ -1,15 +1,72 @@
 //! Positions, local planes, uncertainty ellipses and classical localization.
+//!
+//! Degrees exist at the edges only; in between, positions are kilometers in a plane.
+//!
+//! ```text
+//! Position ──LocalFrame──▶ LocalPosition ◀──weighted_centroid── levels above noise
+//!  degrees                   km            ◀──locate_by_delays─── delays between receivers
+//!                              │                (gives a Position)
+//!                         Covariance ──▶ Ellipse
+//!                            km²           km
+//! ```
+//!
+//! - A [`Position`] lies on the WGS 84 ellipsoid, a [`LocalPosition`] in the plane of a
+//!   [`LocalFrame`], a [`Receiver`] at a position. A [`Region`] bounds the search.
+//! - A [`Covariance`] says how uncertain a position is, and an [`Ellipse`] draws it.
+//! - [`weighted_centroid`] is the baseline of localization by level, [`locate_by_delays`] the one by
+//!   time. [`level_bound`] and [`arrival_bound`] say what any method can reach at best.
+//!
+//! # Example
+//!
+//! Three receivers of a time signal on 77.5 kHz hear it at these times after its emission:
+//!
+//! ```
+//! use heimdall_geo::{DelaySolverConfig, Ellipse, PairDelay, Position, Region, locate_by_delays};
+//!
+//! let receivers = [
+//!     Position::new(46.499351, 8.798828)?,
+//!     Position::new(51.466044, 11.977189)?,
+//!     Position::new(51.5005, 3.60069)?,
+//! ];
+//! let arrivals_s = [1.306_25e-3, 0.876_40e-3, 1.398_59e-3];
+//! let delay = |first: usize, second: usize| PairDelay {
+//!     first,
+//!     second,
+//!     delay_s: arrivals_s[second] - arrivals_s[first],
+//!     sigma_s: 1e-6,
+//! };
+//! let region = Region::new(Position::new(45.0, 0.0)?, Position::new(55.0, 16.0)?)?;
+//!
+//! let fix = locate_by_delays(
+//!     &receivers,
+//!     &[delay(0, 1), delay(0, 2), delay(1, 2)],
+//!     &region,
+//!     &DelaySolverConfig::default(),
+//! )?;
+//! let ellipse = Ellipse::of(&fix.covariance, 0.95)?;
+//!
+//! let mainflingen = Position::new(50.0155, 9.0108)?;
+//! assert!(fix.position.distance_km(&mainflingen) < 0.1);
+//! assert!(ellipse.semi_major_km < 15.0);
+//! # Ok::<(), heimdall_geo::GeoError>(())
+//! ```
 
+mod bound;
 mod centroid;
 mod covariance;
+mod delay;
 mod ellipse;
 mod error;
 mod position;
+#[cfg(test)]
+mod random;
 mod receiver;
 mod region;
 
+pub use bound::{arrival_bound, arrival_sigma_s, level_bound};
 pub use centroid::weighted_centroid;
 pub use covariance::{Covariance, mahalanobis_squared_at};
+pub use delay::{DelayFix, DelaySolverConfig, PairDelay, SPEED_OF_LIGHT_KM_S, locate_by_delays};
 pub use ellipse::Ellipse;
 pub use error::GeoError;
 pub use position::{
