@@ -25,7 +25,14 @@ pub enum SimError {
         name: String,
     },
 
-    /// The receivers do not fit into one local plane.
+    /// A receiver cannot be seen from above the center of the network.
+    #[error("the receiver `{name}` lies beyond the horizon of the network's center")]
+    BeyondHorizon {
+        /// Name of the receiver.
+        name: String,
+    },
+
+    /// The area of the transmitters is not a part of the Earth.
     #[error("the network and its margin do not fit into one local plane")]
     Area(#[source] GeoError),
 }

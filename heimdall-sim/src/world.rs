@@ -2,6 +2,7 @@
 
 use heimdall_features::{IqRecording, UtcTime};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
+use num_complex::Complex32;
 
 use crate::channel::{Content, receive};
 use crate::latents::CHANNEL_WIDTH_HZ;
@@ -112,6 +113,7 @@ impl World {
     /// # Errors
     ///
     /// - [`SimError::InvalidConfig`] or [`SimError::DuplicateReceiver`] if `config` breaks a rule.
+    /// - [`SimError::BeyondHorizon`] if the receivers are spread over more than half of the Earth.
     /// - [`SimError::Area`] if the network and its margin do not fit into one local plane.
     pub fn new(config: &WorldConfig) -> Result<Self, SimError> {
         config.validate()?;
@@ -121,6 +123,13 @@ impl World {
         let positions: Vec<Position> = receivers.iter().map(|receiver| receiver.position).collect();
         let frame = LocalFrame::centered_on(&positions).map_err(SimError::Area)?;
         let places: Vec<LocalPosition> = positions.iter().map(|p| frame.to_local(p)).collect();
+        for (receiver, place) in receivers.iter().zip(&places) {
+            // A place on the far side of the Earth falls onto the plane like one on the near side.
+            let lifted = frame.to_position(place).map_err(SimError::Area)?;
+            if lifted.distance_km(&receiver.position) > 1e-3 {
+                return Err(SimError::BeyondHorizon { name: receiver.name.clone() });
+            }
+        }
         let area = Area::around(&places, config.margin_km);
         for corner in area.corners() {
             frame.to_position(&corner).map_err(SimError::Area)?;
@@ -220,11 +229,7 @@ impl World {
     }
 
     /// Computes the truth about an event and its samples, which are none during an outage.
-    fn simulate(
-        &self,
-        index: usize,
-        content: Content,
-    ) -> (EventLatents, Vec<Vec<num_complex::Complex32>>) {
+    fn simulate(&self, index: usize, content: Content) -> (EventLatents, Vec<Vec<Complex32>>) {
         let session = self.session_of(index);
         let (latents, paths) = self.latents_in(&session, index);
         let emission = self.emission(index);
