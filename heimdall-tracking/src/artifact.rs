@@ -182,3 +182,115 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> TrackingError {
     let path = path.to_owned();
     move |source| TrackingError::Artifact { path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::scratch_run;
+
+    /// All files below a folder, with their content, ordered by path.
+    fn tree(folder: &Path) -> Vec<(String, String)> {
+        let mut files = Vec::new();
+        collect(folder, "", &mut files).unwrap();
+        let read = |(path, name): (PathBuf, String)| (name, fs::read_to_string(path).unwrap());
+        files.into_iter().map(read).collect()
+    }
+
+    fn file(name: &str, content: &str) -> (String, String) {
+        (name.to_owned(), content.to_owned())
+    }
+
+    #[tokio::test]
+    async fn files_lie_where_a_server_looks_for_them() {
+        let (folder, tracker) = scratch_run().await;
+        let sources = tempfile::tempdir().unwrap();
+        let report = sources.path().join("report.html");
+        fs::write(&report, "<p>").unwrap();
+
+        tracker.log_artifact(&report, "").await.unwrap();
+        tracker.log_artifact(&report, "figures/all").await.unwrap();
+        fs::write(&report, "<p>new").unwrap();
+        tracker.log_artifact(&report, "").await.unwrap();
+
+        let expected = folder.path().join("mlartifacts/1").join(tracker.run_id()).join("artifacts");
+        assert_eq!(tracker.artifact_folder().unwrap(), expected);
+        assert_eq!(
+            tree(&expected),
+            [file("figures/all/report.html", "<p>"), file("report.html", "<p>new")]
+        );
+        assert_eq!(fs::read_dir(folder.path().join("mlartifacts/.incoming")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn folder_is_copied_with_what_it_holds() {
+        let (_folder, tracker) = scratch_run().await;
+        let model = tempfile::tempdir().unwrap();
+        fs::create_dir_all(model.path().join("data/deep")).unwrap();
+        fs::write(model.path().join("MLmodel"), "flavors:").unwrap();
+        fs::write(model.path().join("data/deep/model.onnx"), "onnx").unwrap();
+
+        tracker.log_artifacts(model.path(), "model").await.unwrap();
+        tracker.log_artifacts(model.path(), "model").await.unwrap();
+
+        assert_eq!(
+            tree(&tracker.artifact_folder().unwrap()),
+            [file("model/MLmodel", "flavors:"), file("model/data/deep/model.onnx", "onnx")]
+        );
+    }
+
+    #[tokio::test]
+    async fn paths_out_of_the_run_are_refused() {
+        let (folder, tracker) = scratch_run().await;
+        let source = folder.path().join("secret.txt");
+        fs::write(&source, "x").unwrap();
+
+        for path in ["..", "../../other", "/tmp", "a/../..", "a\\..\\..", "%2e%2e"] {
+            let error = tracker.log_artifact(&source, path).await.unwrap_err();
+            assert!(matches!(error, TrackingError::InvalidName { .. }), "{path}: {error}");
+        }
+
+        assert!(!tracker.artifact_folder().unwrap().exists());
+    }
+
+    #[tokio::test]
+    async fn folder_with_a_name_that_cannot_be_served_is_not_copied_at_all() {
+        let (_folder, tracker) = scratch_run().await;
+        let source = tempfile::tempdir().unwrap();
+        fs::write(source.path().join("a.txt"), "x").unwrap();
+        fs::write(source.path().join("b#1.txt"), "x").unwrap();
+
+        let error = tracker.log_artifacts(source.path(), "").await.unwrap_err();
+
+        assert!(error.to_string().contains("b#1.txt"), "{error}");
+        assert!(!tracker.artifact_folder().unwrap().exists());
+    }
+
+    #[tokio::test]
+    async fn missing_file_is_named() {
+        let (_folder, tracker) = scratch_run().await;
+
+        let error = tracker.log_artifact(Path::new("no/such.png"), "").await.unwrap_err();
+
+        assert_eq!(error.to_string(), "cannot copy the artifact `no/such.png`");
+    }
+
+    #[tokio::test]
+    async fn run_with_artifacts_elsewhere_is_refused() {
+        let (folder, tracker) = scratch_run().await;
+        let file = folder.path().join("a.txt");
+        fs::write(&file, "x").unwrap();
+
+        for uri in ["s3://bucket/1", "mlflow-artifacts:/../x", "mlflow-artifacts://host/1", ""] {
+            sqlx::query("UPDATE runs SET artifact_uri = ?")
+                .bind(uri)
+                .execute(tracker.store().pool())
+                .await
+                .unwrap();
+            let tracker = tracker.store().resume_run(tracker.run_id()).await.unwrap();
+
+            let error = tracker.log_artifact(&file, "").await.unwrap_err();
+
+            assert!(matches!(error, TrackingError::ForeignArtifacts { .. }), "{uri}: {error}");
+        }
+    }
+}

@@ -117,3 +117,69 @@ impl MlflowTracker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::tests::{scratch_run, upgrade};
+
+    fn shards(digest: &str) -> DatasetInput {
+        DatasetInput {
+            name: "shards".to_owned(),
+            digest: digest.to_owned(),
+            source_type: "local".to_owned(),
+            source: json!({ "uri": "artifacts/features" }),
+            schema: None,
+            profile: Some(json!({ "num_rows": 1200 })),
+            context: "training".to_owned(),
+        }
+    }
+
+    async fn inputs(tracker: &MlflowTracker) -> Vec<(String, String, Option<String>, String)> {
+        sqlx::query_as(
+            "SELECT datasets.digest, dataset_source, dataset_profile, input_tags.value
+             FROM datasets
+             JOIN inputs ON source_type = 'DATASET' AND source_id = dataset_uuid
+             JOIN input_tags ON input_tags.input_uuid = inputs.input_uuid
+             WHERE destination_type = 'RUN' AND destination_id = ?
+             AND input_tags.name = 'mlflow.data.context' ORDER BY digest",
+        )
+        .bind(tracker.run_id())
+        .fetch_all(tracker.store().pool())
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn dataset_is_linked_once_before_and_after_an_upgrade() {
+        let (_folder, tracker) = scratch_run().await;
+
+        tracker.log_dataset(&shards("one")).await.unwrap();
+        tracker.log_dataset(&shards("one")).await.unwrap();
+        let store = upgrade(tracker.store().clone()).await;
+        let tracker = store.resume_run(tracker.run_id()).await.unwrap();
+        tracker.log_dataset(&shards("one")).await.unwrap();
+        tracker.log_dataset(&shards("two")).await.unwrap();
+
+        let row = |digest: &str| {
+            let profile = Some(r#"{"num_rows":1200}"#.to_owned());
+            let source = r#"{"uri":"artifacts/features"}"#.to_owned();
+            (digest.to_owned(), source, profile, "training".to_owned())
+        };
+        assert_eq!(inputs(&tracker).await, [row("one"), row("two")]);
+    }
+
+    #[tokio::test]
+    async fn long_digest_is_refused() {
+        let (_folder, tracker) = scratch_run().await;
+
+        let error = tracker.log_dataset(&shards(&"0".repeat(64))).await.unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            "digest of dataset `shards` has 64 characters, but MLflow takes at most 36"
+        );
+    }
+}

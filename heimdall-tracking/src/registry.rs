@@ -322,3 +322,150 @@ impl Registry {
         Ok(versions.into_iter().find(|version| version.aliases.iter().any(|found| found == alias)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MlflowTracker;
+    use crate::store::tests::{scratch_run, upgrade};
+
+    fn new_version(tracker: &MlflowTracker, key: &str) -> NewModelVersion {
+        NewModelVersion {
+            name: "heimdall".to_owned(),
+            run_id: tracker.run_id().to_owned(),
+            artifact_path: "model".to_owned(),
+            description: Some("Seven receivers.".to_owned()),
+            tags: BTreeMap::from([("heimdall.fingerprint".to_owned(), key.to_owned())]),
+            time_ms: 50,
+        }
+    }
+
+    #[tokio::test]
+    async fn versions_count_up_and_read_back() {
+        let (_folder, tracker) = scratch_run().await;
+        let registry = tracker.store().registry();
+
+        let first = registry.create_model_version(&new_version(&tracker, "a")).await.unwrap();
+        let second = registry.create_model_version(&new_version(&tracker, "b")).await.unwrap();
+
+        assert_eq!((first, second), (1, 2));
+        let versions = registry.model_versions("heimdall").await.unwrap();
+        let run = tracker.run_id();
+        let expected = ModelVersion {
+            name: "heimdall".to_owned(),
+            version: 1,
+            run_id: Some(run.to_owned()),
+            source: format!("runs:/{run}/model"),
+            storage_location: format!("mlflow-artifacts:/1/{run}/artifacts/model"),
+            description: Some("Seven receivers.".to_owned()),
+            tags: BTreeMap::from([("heimdall.fingerprint".to_owned(), "a".to_owned())]),
+            aliases: Vec::new(),
+            creation_time_ms: 50,
+        };
+        assert_eq!(versions[0], expected);
+        assert_eq!(versions.len(), 2);
+        let found = registry.find_by_tag("heimdall", "heimdall.fingerprint", "b").await.unwrap();
+        assert_eq!(found.unwrap().version, 2);
+        let found = registry.find_by_tag("heimdall", "heimdall.fingerprint", "c").await.unwrap();
+        assert_eq!(found, None);
+        assert_eq!(registry.model_versions("nobody").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn number_of_a_deleted_version_is_not_used_again() {
+        let (_folder, tracker) = scratch_run().await;
+        let registry = tracker.store().registry();
+        registry.create_model_version(&new_version(&tracker, "a")).await.unwrap();
+        sqlx::raw_sql("UPDATE model_versions SET current_stage = 'Deleted_Internal'")
+            .execute(tracker.store().pool())
+            .await
+            .unwrap();
+
+        let next = registry.create_model_version(&new_version(&tracker, "b")).await.unwrap();
+
+        assert_eq!(next, 2);
+        assert_eq!(registry.model_versions("heimdall").await.unwrap().len(), 1);
+        let error = registry.set_alias("heimdall", "candidate", 1).await.unwrap_err();
+        assert_eq!(error.to_string(), "model `heimdall` has no version 1");
+    }
+
+    #[tokio::test]
+    async fn alias_moves_from_version_to_version() {
+        let (_folder, tracker) = scratch_run().await;
+        let registry = tracker.store().registry();
+        registry.create_model_version(&new_version(&tracker, "a")).await.unwrap();
+        registry.create_model_version(&new_version(&tracker, "b")).await.unwrap();
+
+        for (alias, version) in [("candidate", 1), ("champion", 1), ("candidate", 2)] {
+            registry.set_alias("heimdall", alias, version).await.unwrap();
+        }
+
+        let versions = registry.model_versions("heimdall").await.unwrap();
+        assert_eq!(versions[0].aliases, ["champion"]);
+        assert_eq!(versions[1].aliases, ["candidate"]);
+        let found = registry.find_by_alias("heimdall", "candidate").await.unwrap();
+        assert_eq!(found.unwrap().version, 2);
+        assert!(registry.set_alias("heimdall", "v2", 2).await.is_err());
+        assert!(registry.set_alias("heimdall", "latest", 2).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn model_of_an_unknown_run_leaves_no_trace() {
+        let (_folder, tracker) = scratch_run().await;
+        let registry = tracker.store().registry();
+        let new = NewModelVersion { run_id: "f00".to_owned(), ..new_version(&tracker, "a") };
+
+        let error = registry.create_model_version(&new).await.unwrap_err();
+
+        assert_eq!(error.to_string(), "there is no run `f00`");
+        let models: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM registered_models")
+            .fetch_one(tracker.store().pool())
+            .await
+            .unwrap();
+        assert_eq!(models, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn versions_made_at_once_get_numbers_of_their_own() {
+        let (folder, tracker) = scratch_run().await;
+        let other = MlflowStore::open(folder.path()).await.unwrap();
+
+        let make = |store: MlflowStore, new: NewModelVersion| async move {
+            let mut numbers = Vec::new();
+            for _ in 0..10 {
+                numbers.push(store.registry().create_model_version(&new).await.unwrap());
+            }
+            numbers
+        };
+        let first = tokio::spawn(make(tracker.store().clone(), new_version(&tracker, "a")));
+        let second = tokio::spawn(make(other, new_version(&tracker, "b")));
+
+        let mut numbers = first.await.unwrap();
+        numbers.extend(second.await.unwrap());
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn other_workspaces_of_an_upgraded_database_are_left_alone() {
+        let (_folder, tracker) = scratch_run().await;
+        let store = upgrade(tracker.store().clone()).await;
+        let registry = store.registry();
+
+        let version = registry.create_model_version(&new_version(&tracker, "a")).await.unwrap();
+        registry.set_alias("heimdall", "candidate", version).await.unwrap();
+        registry.set_alias("heimdall", "candidate", version).await.unwrap();
+
+        assert_eq!(version, 1);
+        let versions = registry.model_versions("heimdall").await.unwrap();
+        assert_eq!(versions.len(), 1);
+        assert_eq!(versions[0].aliases, ["candidate"]);
+        let touched: Option<i64> = sqlx::query_scalar(
+            "SELECT last_updated_time FROM registered_models WHERE workspace = 'others'",
+        )
+        .fetch_one(store.pool())
+        .await
+        .unwrap();
+        assert_eq!(touched, None);
+    }
+}

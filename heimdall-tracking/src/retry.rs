@@ -100,3 +100,47 @@ mod code {
     pub(super) const SCHEMA: i32 = 17;
     pub(super) const NOT_A_DATABASE: i32 = 26;
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{ConnectOptions, Connection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn locked_database_is_tried_again_until_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("test.db"))
+            .create_if_missing(true)
+            .busy_timeout(Duration::ZERO);
+        let mut owner = options.connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x); BEGIN EXCLUSIVE").execute(&mut owner).await.unwrap();
+        let owner = tokio::sync::Mutex::new(owner);
+        let attempts = std::sync::atomic::AtomicU32::new(0);
+
+        retrying("write", Path::new("test.db"), || async {
+            attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut connection = options.connect().await?;
+            let result = sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut connection).await;
+            if result.is_err() {
+                sqlx::raw_sql("ROLLBACK").execute(&mut *owner.lock().await).await?;
+            }
+            result?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+
+        assert_eq!(attempts.into_inner(), 2);
+    }
+
+    #[tokio::test]
+    async fn mistake_in_a_statement_is_not_repeated() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let error = sqlx::raw_sql("SELEC 1").execute(&mut connection).await.unwrap_err();
+
+        assert!(!Failure::from(error).may_pass());
+    }
+}

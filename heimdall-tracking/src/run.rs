@@ -176,3 +176,94 @@ impl MlflowStore {
         Ok(MlflowTracker::new(self.clone(), run_id.to_owned(), experiment, artifact_uri))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{plain_run, scratch_store};
+
+    #[tokio::test]
+    async fn run_starts_with_the_tags_that_mlflow_shows() {
+        let (_folder, store) = scratch_store().await;
+        let experiment = store.experiment("localization", 1).await.unwrap();
+        let config = RunConfig {
+            git_commit: Some("0123abc".to_owned()),
+            git_branch: Some("main".to_owned()),
+            description: Some("Seven receivers.".to_owned()),
+            tags: BTreeMap::from([("heimdall.run_key".to_owned(), "k".to_owned())]),
+            ..plain_run(experiment)
+        };
+
+        let tracker = store.start_run(config).await.unwrap();
+
+        let expected = [
+            ("heimdall.run_key", "k"),
+            ("mlflow.note.content", "Seven receivers."),
+            ("mlflow.runName", "first light"),
+            ("mlflow.source.git.branch", "main"),
+            ("mlflow.source.git.commit", "0123abc"),
+            ("mlflow.source.name", "heimdall-pipeline"),
+            ("mlflow.source.type", "LOCAL"),
+            ("mlflow.user", "ada"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(tracker.tags().await.unwrap(), BTreeMap::from(expected));
+        assert!(
+            tracker.run_id().len() == 32 && tracker.run_id().chars().all(|c| c.is_ascii_hexdigit())
+        );
+        let row: (String, String, i64, String, String, String) = sqlx::query_as(
+            "SELECT name, status, start_time, lifecycle_stage, user_id, artifact_uri FROM runs",
+        )
+        .fetch_one(store.pool())
+        .await
+        .unwrap();
+        let uri = format!("mlflow-artifacts:/1/{}/artifacts", tracker.run_id());
+        let text = str::to_owned;
+        assert_eq!(
+            row,
+            (text("first light"), text("RUNNING"), 1000, text("active"), text("ada"), uri)
+        );
+    }
+
+    #[tokio::test]
+    async fn every_status_is_one_that_the_table_takes() {
+        let (_folder, store) = scratch_store().await;
+        let experiment = store.experiment("localization", 1).await.unwrap();
+
+        for status in [RunStatus::Finished, RunStatus::Failed, RunStatus::Killed] {
+            let tracker = store.start_run(plain_run(experiment)).await.unwrap();
+            tracker.end_run(status, 2000).await.unwrap();
+
+            let row: (String, i64) =
+                sqlx::query_as("SELECT status, end_time FROM runs WHERE run_uuid = ?")
+                    .bind(tracker.run_id())
+                    .fetch_one(store.pool())
+                    .await
+                    .unwrap();
+            assert_eq!(row, (status.as_str().to_owned(), 2000));
+        }
+    }
+
+    #[tokio::test]
+    async fn run_of_an_unknown_experiment_is_refused() {
+        let (_folder, store) = scratch_store().await;
+
+        let error = store.start_run(plain_run(ExperimentId(5))).await.unwrap_err();
+
+        assert_eq!(error.to_string(), "there is no experiment 5");
+    }
+
+    #[tokio::test]
+    async fn run_is_taken_up_again_by_its_id() {
+        let (_folder, store) = scratch_store().await;
+        let experiment = store.experiment("localization", 1).await.unwrap();
+        let started = store.start_run(plain_run(experiment)).await.unwrap();
+
+        let resumed = store.resume_run(started.run_id()).await.unwrap();
+
+        assert_eq!(resumed.experiment(), experiment);
+        assert_eq!(resumed.artifact_uri(), started.artifact_uri());
+        let error = store.resume_run("f00").await.unwrap_err();
+        assert_eq!(error.to_string(), "there is no run `f00`");
+    }
+}

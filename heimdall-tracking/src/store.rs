@@ -234,3 +234,157 @@ fn is_database_or_absent(path: &Path) -> io::Result<bool> {
     // A database is empty before its first table is made.
     Ok(start.is_empty() || start == MAGIC)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{MlflowTracker, RunConfig};
+
+    /// A new store in a folder of its own, which lives as long as the first value.
+    pub(crate) async fn scratch_store() -> (TempDir, MlflowStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = MlflowStore::open(folder.path()).await.unwrap();
+        (folder, store)
+    }
+
+    /// A run of the experiment `localization` that says little about itself.
+    pub(crate) fn plain_run(experiment: ExperimentId) -> RunConfig {
+        RunConfig {
+            experiment,
+            run_name: "first light".to_owned(),
+            user: "ada".to_owned(),
+            source_name: "heimdall-pipeline".to_owned(),
+            git_commit: None,
+            git_branch: None,
+            description: None,
+            tags: BTreeMap::new(),
+            start_time_ms: 1000,
+        }
+    }
+
+    /// A run in a new store.
+    pub(crate) async fn scratch_run() -> (TempDir, MlflowTracker) {
+        let (folder, store) = scratch_store().await;
+        let experiment = store.experiment("localization", 1).await.unwrap();
+        (folder, store.start_run(plain_run(experiment)).await.unwrap())
+    }
+
+    /// Changes the database as later revisions of MLflow do, and opens it again.
+    pub(crate) async fn upgrade(store: MlflowStore) -> MlflowStore {
+        sqlx::raw_sql("PRAGMA foreign_keys = OFF").execute(store.pool()).await.unwrap();
+        sqlx::raw_sql(include_str!("../schema/workspaces.sql"))
+            .execute(store.pool())
+            .await
+            .unwrap();
+        let folder = store.folder().to_owned();
+        store.close().await;
+        MlflowStore::open(&folder).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn experiment_is_made_once_and_found_again() {
+        let (folder, store) = scratch_store().await;
+
+        let made = store.experiment("localization", 7).await.unwrap();
+        let other = store.experiment("direction finding", 8).await.unwrap();
+        store.close().await;
+        let store = MlflowStore::open(folder.path()).await.unwrap();
+        let found = store.experiment("localization", 9).await.unwrap();
+
+        assert_eq!((made.get(), other.get(), found), (1, 2, made));
+        assert_eq!(store.experiment("Default", 9).await.unwrap().get(), 0);
+        let row: (String, String, i64) = sqlx::query_as(
+            "SELECT artifact_location, lifecycle_stage, creation_time FROM experiments
+             WHERE experiment_id = 1",
+        )
+        .fetch_one(store.pool())
+        .await
+        .unwrap();
+        assert_eq!(row, ("mlflow-artifacts:/1".to_owned(), "active".to_owned(), 7));
+    }
+
+    #[tokio::test]
+    async fn deleted_experiment_is_refused_with_a_way_out() {
+        let (_folder, store) = scratch_store().await;
+        let id = store.experiment("old", 1).await.unwrap();
+        sqlx::raw_sql("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'old'")
+            .execute(store.pool())
+            .await
+            .unwrap();
+
+        let error = store.experiment("old", 2).await.unwrap_err();
+
+        assert!(
+            error.to_string().contains(&format!("mlflow experiments restore --experiment-id {id}")),
+            "{error}"
+        );
+        assert!(!store.experiments().await.unwrap().contains_key("old"));
+    }
+
+    #[tokio::test]
+    async fn file_that_is_no_database_is_refused_and_kept() {
+        for content in [&b"my diary"[..], b"SQLite format 3\0, or so it says, but there is more"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("mlflow.db");
+            fs::File::create(&path).unwrap().write_all(content).unwrap();
+
+            let error = MlflowStore::open(folder.path()).await.unwrap_err();
+
+            assert!(matches!(error, TrackingError::NotADatabase { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+    }
+
+    #[tokio::test]
+    async fn folder_in_the_place_of_the_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("mlflow.db")).unwrap();
+
+        let error = MlflowStore::open(folder.path()).await.unwrap_err();
+
+        assert!(matches!(error, TrackingError::NotADatabase { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn file_in_the_place_of_the_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mlflow");
+        fs::write(&file, "").unwrap();
+
+        let error = MlflowStore::open(&file).await.unwrap_err();
+
+        assert!(matches!(error, TrackingError::Folder { .. }), "{error}");
+        assert!(error.to_string().contains("mlflow"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn stores_that_open_one_new_folder_at_once_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+
+        let (first, second, third) =
+            tokio::join!(MlflowStore::open(path), MlflowStore::open(path), MlflowStore::open(path));
+
+        for store in [first.unwrap(), second.unwrap(), third.unwrap()] {
+            assert_eq!(store.experiment("one", 1).await.unwrap().get(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn upgraded_database_is_written_in_its_default_workspace() {
+        let (_folder, store) = scratch_store().await;
+        let before = store.experiment("before", 1).await.unwrap();
+
+        let store = upgrade(store).await;
+
+        assert_eq!(store.schema_revision(), "1b5f0d9ad7c1");
+        assert_eq!(store.experiment("before", 2).await.unwrap(), before);
+        let made = store.experiment("localization", 2).await.unwrap();
+        assert_ne!(made.get(), 900);
+        assert_eq!(store.experiments().await.unwrap()["localization"], made);
+    }
+}

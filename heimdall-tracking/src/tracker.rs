@@ -315,3 +315,240 @@ impl MlflowTracker {
         Ok(rows.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sqlx::Connection;
+    use sqlx::sqlite::SqliteConnection;
+
+    use super::*;
+    use crate::store::tests::{plain_run, scratch_run, scratch_store, upgrade};
+
+    fn point(key: &str, step: i64, timestamp_ms: i64, value: f64) -> Metric {
+        Metric { key: key.to_owned(), value, step, timestamp_ms }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// The columns of a point, with the bits of its value, so that points can be compared exactly.
+    fn columns(metric: &Metric) -> (String, i64, i64, u64, bool) {
+        let StoredValue { value, is_nan } = metric.value.into();
+        (metric.key.clone(), metric.timestamp_ms, metric.step, value.to_bits(), is_nan)
+    }
+
+    #[tokio::test]
+    async fn history_comes_back_in_order() {
+        let (_folder, tracker) = scratch_run().await;
+        let points = [
+            point("loss", 2, 20, 0.1 + 0.2),
+            point("loss", 1, 10, 3.0),
+            point("rate", 1, 10, 1e-3),
+        ];
+
+        tracker.log_metrics(&points).await.unwrap();
+
+        let history = tracker.metric_history("loss").await.unwrap();
+        assert_eq!(history, [points[1].clone(), points[0].clone()]);
+        assert_eq!(tracker.latest_metrics().await.unwrap(), [points[0].clone(), points[2].clone()]);
+    }
+
+    #[tokio::test]
+    async fn more_points_than_one_statement_takes_are_written() {
+        let (_folder, tracker) = scratch_run().await;
+        let points: Vec<Metric> = (0..2501).map(|n| point("loss", n, n, 1.0 / n as f64)).collect();
+
+        tracker.log_metrics(&points).await.unwrap();
+        tracker.log_metrics(&points).await.unwrap();
+
+        let history = tracker.metric_history("loss").await.unwrap();
+        assert_eq!(history.len(), 2501);
+        // The first of them is 1 / 0.
+        assert_eq!(history[0], point("loss", 0, 0, f64::MAX));
+        assert_eq!(history[1..], points[1..]);
+    }
+
+    #[tokio::test]
+    async fn bad_key_is_named_and_nothing_is_written() {
+        let (_folder, tracker) = scratch_run().await;
+
+        let error = tracker
+            .log_metrics(&[point("good", 0, 0, 1.0), point("bad;key", 0, 0, 1.0)])
+            .await
+            .unwrap_err();
+
+        assert!(error.to_string().starts_with("metric key `bad;key` must"), "{error}");
+        assert_eq!(tracker.latest_metrics().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn changed_parameter_is_refused_and_takes_nothing_with_it() {
+        let (_folder, tracker) = scratch_run().await;
+        tracker.log_params(&pairs(&[("epochs", "10"), ("seed", "1")])).await.unwrap();
+        tracker.log_params(&pairs(&[("epochs", "10")])).await.unwrap();
+
+        let error =
+            tracker.log_params(&pairs(&[("batch", "32"), ("seed", "2")])).await.unwrap_err();
+
+        assert!(
+            matches!(&error, TrackingError::ParamChanged { key, .. } if key == "seed"),
+            "{error}"
+        );
+        assert_eq!(tracker.params().await.unwrap(), pairs(&[("epochs", "10"), ("seed", "1")]));
+    }
+
+    #[tokio::test]
+    async fn parameter_longer_than_its_column_is_refused_by_name() {
+        let (_folder, tracker) = scratch_run().await;
+        tracker.log_params(&pairs(&[("fits", &"ü".repeat(8000))])).await.unwrap();
+
+        let error = tracker.log_params(&pairs(&[("long", &"u".repeat(8001))])).await.unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            "value of parameter `long` has 8001 characters, but MLflow takes at most 8000"
+        );
+    }
+
+    #[tokio::test]
+    async fn tags_are_replaced_and_the_name_follows() {
+        let (_folder, tracker) = scratch_run().await;
+
+        tracker.set_tags(&pairs(&[("a", "1"), ("mlflow.runName", "second")])).await.unwrap();
+        tracker.set_tags(&pairs(&[("a", "2")])).await.unwrap();
+
+        let tags = tracker.tags().await.unwrap();
+        assert_eq!((tags["a"].as_str(), tags["mlflow.runName"].as_str()), ("2", "second"));
+        let name: String = sqlx::query_scalar("SELECT name FROM runs")
+            .fetch_one(tracker.store().pool())
+            .await
+            .unwrap();
+        assert_eq!(name, "second");
+    }
+
+    #[tokio::test]
+    async fn writing_to_a_run_that_is_gone_names_it() {
+        let (_folder, tracker) = scratch_run().await;
+        sqlx::raw_sql("DELETE FROM tags; DELETE FROM runs")
+            .execute(tracker.store().pool())
+            .await
+            .unwrap();
+
+        let error = tracker.log_metrics(&[point("loss", 0, 0, 1.0)]).await.unwrap_err();
+
+        assert!(matches!(error, TrackingError::UnknownRun { .. }), "{error}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_stores_on_one_folder_lose_nothing() {
+        let (folder, store) = scratch_store().await;
+        let experiment = store.experiment("localization", 1).await.unwrap();
+        let tracker = store.start_run(plain_run(experiment)).await.unwrap();
+        let other = MlflowStore::open(folder.path()).await.unwrap();
+        let other = other.resume_run(tracker.run_id()).await.unwrap();
+
+        let write = |tracker: MlflowTracker, offset: i64| async move {
+            let points: Vec<Metric> =
+                (0..1000).map(|n| point("loss", 2 * n + offset, n, n as f64)).collect();
+            for batch in points.chunks(40) {
+                tracker.log_metrics(batch).await.unwrap();
+            }
+        };
+        let first = tokio::spawn(write(tracker.clone(), 0));
+        let second = tokio::spawn(write(other, 1));
+        first.await.unwrap();
+        second.await.unwrap();
+
+        let history = tracker.metric_history("loss").await.unwrap();
+        let mut steps: Vec<i64> = history.iter().map(|metric| metric.step).collect();
+        steps.sort_unstable();
+        assert_eq!(steps, (0..2000).collect::<Vec<_>>());
+        assert_eq!(tracker.latest_metrics().await.unwrap(), [point("loss", 1999, 999, 999.0)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn writer_waits_for_another_process() {
+        let (folder, tracker) = scratch_run().await;
+        let url = format!("sqlite://{}", folder.path().join("mlflow.db").display());
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+
+        let waiting = tokio::spawn({
+            let tracker = tracker.clone();
+            async move { tracker.log_metrics(&[point("loss", 0, 0, 1.0)]).await }
+        });
+        tokio::task::yield_now().await;
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+
+        waiting.await.unwrap().unwrap();
+        assert_eq!(tracker.metric_history("loss").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn upgraded_database_takes_the_same_writes() {
+        let (_folder, tracker) = scratch_run().await;
+        tracker.log_metrics(&[point("loss", 1, 1, 2.0)]).await.unwrap();
+
+        let store = upgrade(tracker.store().clone()).await;
+        let tracker = store.resume_run(tracker.run_id()).await.unwrap();
+        tracker.log_metrics(&[point("loss", 2, 2, 1.0)]).await.unwrap();
+        tracker.log_params(&pairs(&[("seed", "1")])).await.unwrap();
+        tracker.set_tags(&pairs(&[("a", "1")])).await.unwrap();
+
+        assert_eq!(tracker.metric_history("loss").await.unwrap().len(), 2);
+        assert_eq!(tracker.latest_metrics().await.unwrap(), [point("loss", 2, 2, 1.0)]);
+    }
+
+    /// Points among which ties in step, time and value are frequent.
+    fn crowded_point() -> impl Strategy<Value = Metric> {
+        let values = vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 0.0, 1.0, -1.0];
+        (prop_oneof![Just("a"), Just("b")], -1_i64..2, 0_i64..3, prop::sample::select(values))
+            .prop_map(|(key, step, time, value)| point(key, step, time, value))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// The newest point is the one that a walk through all points, one by one, ends with, and
+        /// the history is the set of points, however they were cut into batches.
+        #[test]
+        fn newest_and_history_match_a_walk_through_all_points(
+            batches in prop::collection::vec(prop::collection::vec(crowded_point(), 0..6), 1..5),
+        ) {
+            let mut newest = BTreeMap::<String, Metric>::new();
+            let mut history = std::collections::BTreeSet::new();
+            for metric in batches.iter().flatten() {
+                history.insert(columns(metric));
+                let rank = |metric: &Metric| {
+                    let value = StoredValue::from(metric.value).value;
+                    (metric.step, metric.timestamp_ms, value)
+                };
+                let is_newer = newest.get(&metric.key).is_none_or(|old| rank(metric) > rank(old));
+                if is_newer {
+                    newest.insert(metric.key.clone(), metric.clone());
+                }
+            }
+
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (read_newest, read_history) = runtime.block_on(async {
+                let (_folder, tracker) = scratch_run().await;
+                for batch in &batches {
+                    tracker.log_metrics(batch).await.unwrap();
+                }
+                let mut history = tracker.metric_history("a").await.unwrap();
+                history.extend(tracker.metric_history("b").await.unwrap());
+                (tracker.latest_metrics().await.unwrap(), history)
+            });
+
+            let expected: Vec<_> = newest.values().map(columns).collect();
+            prop_assert_eq!(read_newest.iter().map(columns).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(read_history.len(), history.len());
+            prop_assert_eq!(
+                read_history.iter().map(columns).collect::<std::collections::BTreeSet<_>>(),
+                history
+            );
+        }
+    }
+}
