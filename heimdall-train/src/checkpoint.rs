@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::Bytes;
 use heimdall_model::LocalizationNet;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,8 @@ impl Progress {
 
     /// The first of the epochs with the lowest validation loss.
     pub(crate) fn best_epoch(&self) -> usize {
-        let lowest = self.history.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss));
+        let lowest =
+            self.history.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss));
         lowest.map_or(0, |summary| summary.epoch)
     }
 
@@ -151,18 +153,14 @@ impl Checkpoints {
     }
 
     /// Writes a file of the checkpoint and notes its digest.
-    fn write(
-        &mut self,
-        file: String,
-        bytes: Result<impl AsRef<[u8]>, RecordError>,
-    ) -> Result<(), TrainError> {
+    fn write(&mut self, file: String, bytes: Result<Bytes, RecordError>) -> Result<(), TrainError> {
         let path = self.folder.join(&file);
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(source) => return Err(TrainError::Weights { path, source }),
         };
-        write_whole(&path, bytes.as_ref())?;
-        self.files.insert(file, digest(bytes.as_ref()));
+        write_whole(&path, &bytes)?;
+        self.files.insert(file, digest(&bytes));
         Ok(())
     }
 

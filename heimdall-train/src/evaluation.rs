@@ -98,7 +98,9 @@ pub(crate) fn metrics(events: &[EvaluatedEvent], sigma_scale: f64) -> BTreeMap<S
         return metrics;
     }
     let count = events.len() as f64;
-    let mut put = |name: String, value: f64| drop(metrics.insert(name, value));
+    let mut put = |name: String, value: f64| {
+        metrics.insert(name, value);
+    };
     put("events".to_owned(), count);
     put("sigma_scale".to_owned(), sigma_scale);
 

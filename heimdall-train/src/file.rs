@@ -54,9 +54,5 @@ pub(crate) fn check_digest(path: &Path, expected: &str) -> Result<(), TrainError
     if actual == expected {
         return Ok(());
     }
-    Err(TrainError::DigestMismatch {
-        path: path.to_owned(),
-        expected: expected.to_owned(),
-        actual,
-    })
+    Err(TrainError::DigestMismatch { path: path.to_owned(), expected: expected.to_owned(), actual })
 }

@@ -55,9 +55,7 @@ pub use error::TrainError;
 pub use evaluate::evaluate;
 pub use evaluation::{EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation};
 pub use event::{EpochSummary, TrainEvent};
-pub use schedule::{
-    ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig,
-};
+pub use schedule::{ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig};
 pub use standardization::measure_standardization;
 pub use train::train;
 pub use trained_model::{MODEL_FORMAT_VERSION, ModelManifest, TrainedModel};

@@ -88,7 +88,7 @@ pub(crate) fn truths(dataset: &HeimdallDataset) -> Vec<LocalPosition> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::{Device, Tensor, TensorData};
     use heimdall_loss::gaussian_nll;
 
     use super::*;
@@ -107,7 +107,10 @@ mod tests {
 
         let nll = prediction.nll(truth);
 
-        let row = |values: &[f64]| Tensor::<2>::from_data([values], &Device::flex());
+        let row = |values: &[f64]| {
+            let data = TensorData::new(values.to_vec(), [1, values.len()]).convert::<f32>();
+            Tensor::<2>::from_data(data, &Device::flex())
+        };
         let expected = gaussian_nll(
             row(&[east_km, north_km]),
             row(&[l11_km, l21_km, l22_km]),

@@ -228,9 +228,7 @@ impl Schedule {
             ScheduleConfig::Plateau(config) => {
                 self.state.share * warm_up_share(warm_up_steps(config.warm_up_epochs))
             }
-            ScheduleConfig::Constant(config) => {
-                warm_up_share(warm_up_steps(config.warm_up_epochs))
-            }
+            ScheduleConfig::Constant(config) => warm_up_share(warm_up_steps(config.warm_up_epochs)),
         }
     }
 
@@ -338,9 +336,8 @@ mod tests {
 
         let expected = CosineConfig { warm_up_epochs: 2.0, ..CosineConfig::default() };
         assert_eq!(config, ScheduleConfig::Cosine(expected));
-        let error = serde_json::from_str::<ScheduleConfig>(
-            r#"{"kind": "cosine", "warm_up_epoch": 2}"#,
-        );
+        let error =
+            serde_json::from_str::<ScheduleConfig>(r#"{"kind": "cosine", "warm_up_epoch": 2}"#);
         assert!(error.unwrap_err().to_string().contains("warm_up_epoch"));
     }
 

@@ -25,9 +25,7 @@ pub fn measure_standardization(dataset: &HeimdallDataset) -> Result<Standardizat
         positions[0].add(&[position.east_km as f32]);
         positions[1].add(&[position.north_km as f32]);
         let receivers = features.levels_db.chunks_exact(shape.bands * shape.frames);
-        for ((levels_db, scalars), moments) in
-            receivers.zip(&features.scalars).zip(&mut levels)
-        {
+        for ((levels_db, scalars), moments) in receivers.zip(&features.scalars).zip(&mut levels) {
             if scalars.is_some() {
                 moments.add(levels_db);
             }

@@ -20,7 +20,8 @@ struct Random(u64);
 impl Random {
     fn next(&mut self) -> f64 {
         // The generator of Knuth's MMIX; its upper bits are the good ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f64 / (1_u64 << 24) as f64
     }
 }
@@ -62,7 +63,9 @@ pub(crate) fn wider(folder: &Path) -> HeimdallDataset {
 fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> HeimdallDataset {
     let mut random = Random(seed);
     // The first numbers of a small seed are small.
-    (0..8).for_each(|_| drop(random.next()));
+    for _ in 0..8 {
+        random.next();
+    }
     let mut writer = ShardWriter::create(folder, &header(shape)).unwrap();
     for event in 0..events {
         let position = LocalPosition {
@@ -71,8 +74,7 @@ fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> Heimda
         };
         let snrs_db = [20.0 + position.east_km / 5.0, 20.0 + position.north_km / 5.0];
         let absent = (event % 3 == 2).then_some(event % 2);
-        let mut features =
-            FeatureMap { shape, levels_db: Vec::new(), scalars: Vec::new() };
+        let mut features = FeatureMap { shape, levels_db: Vec::new(), scalars: Vec::new() };
         for (receiver, snr_db) in snrs_db.into_iter().enumerate() {
             let present = absent != Some(receiver);
             for band in 0..shape.bands {

@@ -1,8 +1,6 @@
 //! The training loop, top to bottom.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -66,7 +64,7 @@ pub fn train(
     let network_config = network_config(config, training)?;
 
     let mut checkpoints = Checkpoints::open(scratch, fingerprint(config, training, validation))?;
-    let network = first_network(&network_config, config.seed, &device);
+    let network = network_config.init(&device);
     let (mut network, mut optimizer, mut progress) = checkpoints.load(network, adam(config))?;
     let plateau = progress.plateau.clone();
     let mut schedule =
@@ -166,10 +164,7 @@ pub fn train(
 }
 
 /// Checks that there is something to learn from, and that the two sets go together.
-fn check_sets(
-    training: &HeimdallDataset,
-    validation: &HeimdallDataset,
-) -> Result<(), TrainError> {
+fn check_sets(training: &HeimdallDataset, validation: &HeimdallDataset) -> Result<(), TrainError> {
     for (part, expected, set) in [(Part::Train, 2, training), (Part::Validation, 1, validation)] {
         if set.len() < expected {
             return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
@@ -190,10 +185,7 @@ pub(crate) fn check_features(
         ("receivers", actual.receivers == expected.receivers),
         ("frame", actual.frame == expected.frame),
         ("extraction", actual.features == expected.features),
-        (
-            "sample rate",
-            actual.sample_rate_hz.total_cmp(&expected.sample_rate_hz).is_eq(),
-        ),
+        ("sample rate", actual.sample_rate_hz.total_cmp(&expected.sample_rate_hz).is_eq()),
     ];
     match fields.into_iter().find(|(_, equal)| !equal) {
         Some((field, _)) => Err(TrainError::FeaturesDiffer { part, field }),
@@ -212,18 +204,10 @@ fn network_config(
         covariance: config.model.covariance,
         head_width: config.model.head_width,
         standardization: measure_standardization(training)?,
+        seed: config.seed,
     };
     network_config.validate()?;
     Ok(network_config)
-}
-
-/// Draws the first weights.
-fn first_network(config: &LocalizationNetConfig, seed: u64, device: &Device) -> LocalizationNet {
-    // A device has one generator for all threads: nobody else may draw between seed and weights.
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    let _exclusive = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
-    device.seed(seed);
-    config.init(device)
 }
 
 /// The optimizer, without any moments yet.

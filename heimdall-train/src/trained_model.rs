@@ -99,8 +99,7 @@ impl TrainedModel {
     /// - [`TrainError::Model`] if the network in the manifest cannot be made.
     /// - [`TrainError::Weights`] if the weights are those of another network.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        let manifest: ModelManifest =
-            read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)?;
+        let manifest: ModelManifest = read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)?;
         manifest.network.validate()?;
         let path = folder.join(NETWORK_FILE);
         check_digest(&path, &manifest.network_digest)?;
