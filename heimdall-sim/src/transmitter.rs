@@ -89,14 +89,14 @@ impl TransmitterConfig {
     /// Draws a transmitter.
     pub(crate) fn draw(&self, random: &mut RandomStream) -> TransmitterLatents {
         let mut left = self.share_total() * random.uniform();
-        let able = self.classes.iter().filter(|class| class.share > 0.0);
+        let mut able = self.classes.iter().filter(|class| class.share > 0.0);
         let class = able
             .clone()
             .find(|class| {
                 left -= class.share;
                 left < 0.0
             })
-            .or_else(|| able.last())
+            .or_else(|| able.next_back())
             .expect("the configuration has been checked to have a class of positive share");
         TransmitterLatents {
             kind: class.kind,

@@ -325,3 +325,29 @@ fn margin_beyond_the_horizon_is_refused() {
 
     assert!(matches!(World::new(&config), Err(SimError::Area(GeoError::BeyondHorizon { .. }))));
 }
+
+/// The same event by perfect and by real oscillators: between them lies a carrier, at the offset.
+#[test]
+fn oscillators_shift_the_recording_by_their_difference() {
+    let perfect = WorldConfig {
+        transmitters: crate::TransmitterConfig { oscillator_ppm: 0.0, ..Default::default() },
+        ..plain()
+    };
+    let real = WorldConfig {
+        receiver_chain: ReceiverChainConfig { oscillator_ppm: 0.5, ..plain().receiver_chain },
+        ..plain()
+    };
+    let (_, perfect) = World::new(&perfect).unwrap().simulate(0, Content::SignalOnly);
+
+    let (latents, real) = World::new(&real).unwrap().simulate(0, Content::SignalOnly);
+
+    for (link, (real, perfect)) in latents.links.iter().zip(real.iter().zip(&perfect)) {
+        let carrier: Vec<Complex32> =
+            real.iter().zip(perfect).map(|(a, b)| (a * b.conj()) / b.norm_sqr()).collect();
+        let advance: Complex32 = carrier.windows(2).map(|pair| pair[1] * pair[0].conj()).sum();
+        let offset_hz = f64::from(advance.arg()) / std::f64::consts::TAU * 24_000.0;
+        // Rounding of the angle to `f32` allows a thousandth of a hertz.
+        assert!((offset_hz - link.frequency_offset_hz).abs() < 0.01, "{offset_hz}");
+        assert!(offset_hz.abs() > 0.1, "{offset_hz}");
+    }
+}
