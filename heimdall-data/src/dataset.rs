@@ -101,6 +101,11 @@ impl HeimdallDataset {
         &self.folder.header
     }
 
+    /// How the levels are stored.
+    pub fn precision(&self) -> Precision {
+        self.folder.precision
+    }
+
     /// Labels of the events, in the order of the indices.
     pub fn labels(&self) -> &[EventLabel] {
         &self.labels
@@ -151,8 +156,7 @@ impl HeimdallDataset {
     #[must_use]
     pub fn part(&self, parts: &[Part], part: Part) -> Self {
         assert_eq!(parts.len(), self.len(), "a split names one part for each event");
-        let indices: Vec<usize> =
-            (0..parts.len()).filter(|&index| parts[index] == part).collect();
+        let indices: Vec<usize> = (0..parts.len()).filter(|&index| parts[index] == part).collect();
         self.subset(&indices)
     }
 }
@@ -170,12 +174,7 @@ impl OpenFolder {
 
 impl OpenShard {
     /// Opens a shard and compares its tensors with those that it must have.
-    fn open(
-        path: PathBuf,
-        index: &Index,
-        first: usize,
-        events: usize,
-    ) -> Result<Self, DataError> {
+    fn open(path: PathBuf, index: &Index, first: usize, events: usize) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Read { path: path.clone(), source };
         let damaged = |expected: String, actual: String| DataError::DamagedFeatures {
             path: path.clone(),
@@ -280,8 +279,8 @@ impl OpenShard {
 
 /// Reads the description of a folder, its version first.
 fn read_index(path: &Path) -> Result<Index, DataError> {
-    let text = fs::read(path)
-        .map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let text =
+        fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     let malformed = |error: serde_json::Error| DataError::DamagedFeatures {
         path: path.to_owned(),
         expected: "a description of features".to_owned(),
@@ -352,8 +351,9 @@ mod tests {
     #[test]
     fn truncated_shard_is_refused_by_name() {
         for missing in [1, 100] {
-            let error =
-                error_after("shard-00000.safetensors", |bytes| bytes.truncate(bytes.len() - missing));
+            let error = error_after("shard-00000.safetensors", |bytes| {
+                bytes.truncate(bytes.len() - missing)
+            });
 
             assert!(error.contains("shard-00000.safetensors"), "{error}");
         }

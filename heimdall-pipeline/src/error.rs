@@ -67,6 +67,89 @@ pub enum PipelineError {
         path: PathBuf,
     },
 
+    /// There is nothing to work on.
+    #[error("the recordings have no approved event with samples")]
+    NoRecordings,
+
+    /// Recordings that would not be comparable.
+    #[error(
+        "the recording of `{receiver}` in event `{event}` has {actual_hz} samples a second, but the \
+         first recording has {expected_hz}: the features of one data set take one rate"
+    )]
+    MixedRates {
+        /// Name of the event.
+        event: String,
+        /// Name of the receiver.
+        receiver: String,
+        /// Rate of the first recording, in Hz.
+        expected_hz: f64,
+        /// Rate of this recording, in Hz.
+        actual_hz: f64,
+    },
+
+    /// A recording has no features.
+    #[error("the recording of `{receiver}` in event `{event}` has no features")]
+    Extraction {
+        /// Name of the event.
+        event: String,
+        /// Name of the receiver.
+        receiver: String,
+        /// Why it has none.
+        source: heimdall_features::FeatureError,
+    },
+
+    /// The bounds of a gate are not a lower and an upper one.
+    #[error("the gate for `{metric}` must be a lower and an upper bound, but is {lower}, {upper}")]
+    InvalidGate {
+        /// Name of the metric.
+        metric: String,
+        /// The first bound.
+        lower: f64,
+        /// The second bound.
+        upper: f64,
+    },
+
+    /// A gate asks for a metric that the evaluation does not have.
+    #[error("the gate asks for `{metric}`, but the evaluation has only {known}")]
+    NoSuchMetric {
+        /// Name of the metric.
+        metric: String,
+        /// Names of those that there are.
+        known: String,
+    },
+
+    /// A file that another stage wrote is not what it should be.
+    #[error("{} is malformed", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+
+    /// An event names a receiver that the catalog does not have.
+    #[error("event `{event}` was recorded by `{receiver}`, but the catalog has no such receiver")]
+    UnknownReceiver {
+        /// Name of the event.
+        event: String,
+        /// Name of the receiver.
+        receiver: String,
+    },
+
+    /// The delays of an event give no position.
+    #[error("event `{event}` cannot be located")]
+    NoFix {
+        /// Name of the event.
+        event: String,
+        /// Why not.
+        source: heimdall_geo::GeoError,
+    },
+
+    /// A picture of the report could not be encoded.
+    #[error("a picture of the report cannot be encoded")]
+    Picture(#[source] png::EncodingError),
+
     /// A stage panicked, which is a fault of this program.
     #[error("stage `{stage}` panicked: {message}")]
     Panicked {

@@ -7,31 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
+use heimdall_train::DeviceChoice;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::PipelineError;
-
-/// Where the arithmetic of a stage runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// The best device that this build can use.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-}
-
-impl DeviceChoice {
-    /// Opens the device.
-    pub fn open(self) -> Device {
-        // The default build has one backend, so that both choices lead to it.
-        match self {
-            Self::Auto | Self::Cpu => Device::flex(),
-        }
-    }
-}
 
 /// How far a stage has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

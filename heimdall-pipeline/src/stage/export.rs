@@ -1,12 +1,20 @@
 //! Stage `export`: a network in, ONNX out.
 
+use std::collections::BTreeMap;
+
+use heimdall_data::HeimdallDataset;
+use heimdall_export::{ExportConfig, export, write_package};
+use heimdall_train::{ModelManifest, TrainedModel};
 use serde::{Deserialize, Serialize};
-use heimdall_export::ExportConfig;
+use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{StageContext, StageOutput};
 
-/// Writes a network as ONNX and compares the two on samples.
+/// Most samples that the file and the network are compared on.
+const SAMPLES_MAX: usize = 32;
+
+/// Writes a network as ONNX and compares the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExportStage {
@@ -24,12 +32,63 @@ impl ExportStage {
         Ok(self.config.validate()?)
     }
 
-    /// Writes `model.onnx` once it agrees with the network.
+    /// Writes `model.onnx` and the files beside it once the written bytes agree with the network.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Export })
+    /// Whatever keeps the network from being written, above all a disagreement.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let (config, context) = (self.config.clone(), context.clone());
+        let exporting = spawn_blocking(move || {
+            let TrainedModel { network, manifest } =
+                TrainedModel::load(context.input("model"), &context.device())?;
+            let samples = HeimdallDataset::open(context.input("samples"))?;
+            let samples = (0..samples.len().min(SAMPLES_MAX))
+                .map(|index| Ok(samples.get(index)?.1))
+                .collect::<Result<Vec<_>, PipelineError>>()?;
+            let model = export(
+                &network,
+                &manifest.features.frame,
+                manifest.features.shape,
+                manifest.sigma_scale,
+                &metadata(&manifest),
+                &config,
+            )?;
+            context.check_cancelled()?;
+            let (package, parity) =
+                write_package(context.output("onnx"), &model, &network, &samples, &config)?;
+            let difference_m = parity.position_difference_m_max;
+            let size_mb = package.size_bytes as f64 / 1e6;
+            Ok(StageOutput {
+                metrics: [
+                    ("position_difference_m_max".to_owned(), difference_m),
+                    ("size_mb".to_owned(), size_mb),
+                ]
+                .into(),
+                headline: Some(format!(
+                    "opset {}, {size_mb:.0} MB, within {difference_m:.3} m of the network",
+                    package.opset
+                )),
+            })
+        });
+        exporting.await.expect("exporting does not panic")
     }
+}
+
+/// What whoever holds the file must know: how to make its input, and how good it is.
+fn metadata(manifest: &ModelManifest) -> BTreeMap<String, String> {
+    let json = |value: serde_json::Value| value.to_string();
+    let plain = "a manifest is plain data";
+    let features = &manifest.features;
+    [
+        ("heimdall.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("heimdall.features", json(serde_json::to_value(&features.features).expect(plain))),
+        ("heimdall.sample_rate_hz", features.sample_rate_hz.to_string()),
+        ("heimdall.receivers", json(serde_json::to_value(&features.receivers).expect(plain))),
+        ("heimdall.network_digest", manifest.network_digest.clone()),
+        ("heimdall.train", json(serde_json::to_value(&manifest.train).expect(plain))),
+        ("heimdall.metrics", json(serde_json::to_value(&manifest.metrics).expect(plain))),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }

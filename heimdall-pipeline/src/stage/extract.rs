@@ -1,10 +1,33 @@
 //! Stage `extract`: recordings in, feature shards out.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use heimdall_data::{
+    EventEntry, EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, Recordings,
+    ShardWriter,
+};
+use heimdall_features::{
+    FeatureConfig, FeatureExtractor, FeatureMap, FeatureShape, IqRecording, ReceiverFeatures,
+};
+use heimdall_geo::{LocalFrame, Receiver};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use heimdall_features::FeatureConfig;
+use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{StageContext, StageOutput};
+
+/// Events that are held in memory at a time.
+const EVENTS_IN_FLIGHT: usize = 64;
+
+/// Recordings that are read at a time.
+const READS_IN_FLIGHT: usize = 16;
+
+/// Relative difference of two sample rates up to which one filter bank serves both: rates that are
+/// fitted to time stamps differ by some millionths.
+const RATE_TOLERANCE: f64 = 1e-3;
 
 /// Turns every event of the recordings into a feature map.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,18 +36,7 @@ pub struct ExtractStage {
     /// How samples become features.
     pub features: FeatureConfig,
     /// How many bits a level takes on disk.
-    pub storage: LevelStorage,
-}
-
-/// How a level is stored in a shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LevelStorage {
-    /// 16 bits: steps of at most 0.06 dB below 128 dB.
-    #[default]
-    F16,
-    /// 32 bits.
-    F32,
+    pub precision: Precision,
 }
 
 impl ExtractStage {
@@ -41,8 +53,142 @@ impl ExtractStage {
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Extract })
+    /// Stops at the first recording that cannot be read or has no features, and names it.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let recordings = Recordings::open(context.input("recordings")).await?;
+        let events = recordings.catalog().events().await?;
+        let header = self.header(recordings.catalog().receivers().await?, &events)?;
+        let writer = ShardWriter::create(context.output("features"), &header)?;
+        let mut writer = writer.with_precision(self.precision);
+        let rate_hz = header.sample_rate_hz;
+        let extractor = Arc::new(FeatureExtractor::new(&self.features, rate_hz)?);
+
+        for (index, chunk) in events.chunks(EVENTS_IN_FLIGHT).enumerate() {
+            context.check_cancelled()?;
+            let done = index * EVENTS_IN_FLIGHT;
+            context.progress(done as u64, events.len() as u64, "events extracted");
+            let mut heard = Vec::with_capacity(chunk.len());
+            for event in load(chunk, &recordings).await? {
+                heard.push(AssignedEvent::new(event, &header.receivers, rate_hz)?);
+            }
+            let (shape, extractor) = (header.shape, Arc::clone(&extractor));
+            let extraction = spawn_blocking(move || {
+                let extract = |event: AssignedEvent| event.extract(shape, &extractor);
+                heard.into_par_iter().map(extract).collect::<Result<Vec<_>, _>>()
+            });
+            let maps = extraction.await.expect("extraction does not panic")?;
+            for (event, features) in chunk.iter().zip(&maps) {
+                writer.push(label(event, &header.frame), features)?;
+            }
+        }
+        writer.finish()?;
+        recordings.close().await?;
+        Ok(StageOutput {
+            metrics: [("events".to_owned(), events.len() as f64)].into(),
+            headline: Some(format!("{} events", events.len())),
+        })
+    }
+
+    fn header(
+        &self,
+        receivers: Vec<Receiver>,
+        events: &[EventEntry],
+    ) -> Result<FeatureHeader, PipelineError> {
+        let first = events.iter().flat_map(|event| &event.recordings).next();
+        let first = first.ok_or(PipelineError::NoRecordings)?;
+        let positions: Vec<_> = receivers.iter().map(|receiver| receiver.position).collect();
+        Ok(FeatureHeader {
+            format_version: FEATURE_FORMAT_VERSION,
+            shape: FeatureShape {
+                receivers: receivers.len(),
+                bands: self.features.bands,
+                frames: self.features.frames,
+            },
+            frame: LocalFrame::centered_on(&positions)?,
+            receivers,
+            features: self.features.clone(),
+            sample_rate_hz: first.sample_rate_hz,
+        })
+    }
+}
+
+fn label(event: &EventEntry, frame: &LocalFrame) -> EventLabel {
+    EventLabel {
+        event: event.id.clone(),
+        session: event.session.clone(),
+        source: event.source.clone(),
+        position_km: event.position.map(|position| frame.to_local(&position)),
+    }
+}
+
+/// An event with its samples.
+struct LoadedEvent {
+    /// Name of the event.
+    id: String,
+    /// Receiver and samples.
+    recordings: Vec<(String, IqRecording)>,
+}
+
+async fn load(
+    events: &[EventEntry],
+    recordings: &Recordings,
+) -> Result<Vec<LoadedEvent>, PipelineError> {
+    let entries: Vec<_> = events.iter().flat_map(|event| &event.recordings).collect();
+    let reads: Vec<_> = entries.iter().map(|entry| recordings.load(entry)).collect();
+    let samples: Vec<IqRecording> =
+        stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect().await?;
+    let mut heard = entries.iter().map(|entry| entry.receiver.clone()).zip(samples);
+    let take = |event: &EventEntry| LoadedEvent {
+        id: event.id.clone(),
+        recordings: heard.by_ref().take(event.recordings.len()).collect(),
+    };
+    Ok(events.iter().map(take).collect())
+}
+
+/// An event whose recordings stand at their receivers.
+struct AssignedEvent {
+    id: String,
+    /// One per receiver of the network.
+    receivers: Vec<Option<(String, IqRecording)>>,
+}
+
+impl AssignedEvent {
+    fn new(
+        event: LoadedEvent,
+        receivers: &[Receiver],
+        sample_rate_hz: f64,
+    ) -> Result<Self, PipelineError> {
+        for (receiver, recording) in &event.recordings {
+            let difference = recording.sample_rate_hz / sample_rate_hz - 1.0;
+            if difference.abs() > RATE_TOLERANCE {
+                return Err(PipelineError::MixedRates {
+                    event: event.id,
+                    receiver: receiver.clone(),
+                    expected_hz: sample_rate_hz,
+                    actual_hz: recording.sample_rate_hz,
+                });
+            }
+        }
+        let mut by_name: HashMap<String, IqRecording> = event.recordings.into_iter().collect();
+        let receivers = receivers.iter().map(|receiver| by_name.remove_entry(&receiver.name));
+        Ok(Self { id: event.id, receivers: receivers.collect() })
+    }
+
+    fn extract(
+        self,
+        shape: FeatureShape,
+        extractor: &FeatureExtractor,
+    ) -> Result<FeatureMap, PipelineError> {
+        let receivers = self.receivers.into_iter().map(|heard| {
+            let Some((receiver, recording)) = heard else { return Ok(None) };
+            let features = extractor.extract(&recording.samples);
+            features.map(Some).map_err(|source| PipelineError::Extraction {
+                event: self.id.clone(),
+                receiver,
+                source,
+            })
+        });
+        let receivers: Vec<Option<ReceiverFeatures>> = receivers.collect::<Result<_, _>>()?;
+        Ok(FeatureMap::assemble(shape, receivers))
     }
 }

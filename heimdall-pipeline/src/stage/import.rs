@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use heimdall_data::{ImportConfig, Recordings, import_kiwi_folder};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{StageContext, StageOutput};
 
 /// Copies the recordings of a folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,12 +47,37 @@ impl ImportStage {
         Ok(())
     }
 
-    /// Copies what can be read into the catalog and the object store.
+    /// Copies what can be read into the catalog and the object store, and writes `import.json`
+    /// beside them: what was left out and why.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Import })
+    /// Whatever is wrong with the tables of the folder; with `strict`, the first file that is not
+    /// usable.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let folder = context.output("recordings");
+        let recordings = Recordings::create(folder).await?;
+        let config = ImportConfig { strict: self.strict, ..ImportConfig::default() };
+        let report = match self.format {
+            ImportFormat::Kiwi => import_kiwi_folder(&self.path, &recordings, &config).await?,
+        };
+        recordings.close().await?;
+
+        let path = folder.join("import.json");
+        let json = serde_json::to_vec_pretty(&report).expect("a report is plain data");
+        tokio::fs::write(&path, json).await.map_err(PipelineError::io("write", &path))?;
+        for file in &report.quarantined {
+            warn!(file = file.file, reason = file.reason, "left out");
+        }
+        let (events, count) = (report.events, report.recordings);
+        Ok(StageOutput {
+            metrics: [
+                ("events".to_owned(), events as f64),
+                ("recordings".to_owned(), count as f64),
+                ("quarantined".to_owned(), report.quarantined.len() as f64),
+            ]
+            .into(),
+            headline: Some(format!("{count} recordings of {events} events")),
+        })
     }
 }

@@ -1,11 +1,30 @@
 //! Stage `locate`: recordings in, a position out.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use heimdall_data::{EventEntry, Recordings};
+use heimdall_features::{DelayConfig, DelayEstimate, IqRecording, measure_delay};
+use heimdall_geo::{
+    DelayFix, DelaySolverConfig, Ellipse, LocalFrame, PairDelay, Position, Receiver, Region,
+    SPEED_OF_LIGHT_KM_S, locate_by_delays, mahalanobis_squared_at,
+};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use heimdall_features::DelayConfig;
-use heimdall_geo::{DelaySolverConfig, Region};
+use tokio::task::spawn_blocking;
+use tracing::warn;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::report::fix_page;
+use crate::stage::{StageContext, StageOutput};
+
+/// Version of `fix.json`.
+const FORMAT_VERSION: u32 = 1;
+
+/// Time by which a delay may exceed that of light between the receivers: the ground wave and the
+/// receivers' filters take a little longer.
+const DELAY_SLACK_S: f64 = 200e-6;
 
 /// Finds a transmitter from the delays between the recordings of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +38,72 @@ pub struct LocateStage {
     /// How delays become a position.
     #[serde(default)]
     pub solver: DelaySolverConfig,
+}
+
+/// What is written about all events of the recordings.
+#[derive(Clone, Debug, Serialize)]
+struct FixFile<'a> {
+    format_version: u32,
+    region: &'a Region,
+    events: &'a [LocatedEvent],
+}
+
+/// Where the transmitter of an event is, and how that was found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LocatedEvent {
+    /// Name of the event.
+    pub(crate) event: String,
+    /// Receivers that recorded it.
+    pub(crate) receivers: Vec<Receiver>,
+    /// What the recordings of two receivers say, or why they say nothing.
+    pub(crate) pairs: Vec<MeasuredPair>,
+    /// The position.
+    pub(crate) fix: DelayFix,
+    /// The region that holds the transmitter with 95 % probability.
+    pub(crate) region_95: Ellipse,
+    /// The true position, where it is known, and how the fix compares.
+    pub(crate) truth: Option<ComparedTruth>,
+}
+
+/// The delay between two receivers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MeasuredPair {
+    /// Name of the first receiver.
+    pub(crate) first: String,
+    /// Name of the second receiver.
+    pub(crate) second: String,
+    /// The delay, where it could be measured.
+    pub(crate) delay: Option<Delay>,
+    /// Why it could not be.
+    pub(crate) refused: Option<String>,
+}
+
+/// A measured delay, with what tells how good it is.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Delay {
+    /// Arrival at the second receiver minus arrival at the first, in seconds.
+    pub(crate) delay_s: f64,
+    /// Standard deviation from noise and clocks, in seconds.
+    pub(crate) sigma_s: f64,
+    /// Highest peak of the correlation over the second highest.
+    pub(crate) peak_ratio: f64,
+    /// Effective bandwidth of the common signal, in Hz.
+    pub(crate) bandwidth_hz: f64,
+    /// Correlation coefficient of the two recordings in the band.
+    pub(crate) coherence: f64,
+    /// Difference of the frequencies, in Hz.
+    pub(crate) frequency_difference_hz: f64,
+}
+
+/// How a fix compares with the truth.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ComparedTruth {
+    /// Where the transmitter was.
+    pub(crate) position: Position,
+    /// Distance from there to the fix, along the geodesic, in km.
+    pub(crate) error_km: f64,
+    /// Whether it lies in the region of 95 %.
+    pub(crate) in_region_95: bool,
 }
 
 impl LocateStage {
@@ -37,8 +122,163 @@ impl LocateStage {
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Locate })
+    /// Whatever keeps an event from being located, above all fewer than three receivers: the stage
+    /// has no result then.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let recordings = Recordings::open(context.input("recordings")).await?;
+        let network = recordings.catalog().receivers().await?;
+        let events = recordings.catalog().events().await?;
+        if events.is_empty() {
+            return Err(PipelineError::NoRecordings);
+        }
+        let mut located = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            context.check_cancelled()?;
+            context.progress(index as u64, events.len() as u64, format!("locating {}", event.id));
+            let reads: Vec<_> =
+                event.recordings.iter().map(|entry| recordings.load(entry)).collect();
+            let samples: Vec<IqRecording> =
+                stream::iter(reads).buffered(event.recordings.len().max(1)).try_collect().await?;
+            let receivers = receivers_of(event, &network)?;
+            let (stage, event) = (self.clone(), event.clone());
+            let locating = spawn_blocking(move || stage.locate(&event, receivers, &samples));
+            located.push(locating.await.expect("locating does not panic")?);
+        }
+        recordings.close().await?;
+        self.write(context.output("fix"), context, &located).await?;
+        Ok(summary(&located))
     }
+
+    /// Measures the delays of an event and solves for the position.
+    fn locate(
+        &self,
+        event: &EventEntry,
+        receivers: Vec<Receiver>,
+        samples: &[IqRecording],
+    ) -> Result<LocatedEvent, PipelineError> {
+        let indices: Vec<(usize, usize)> = (0..receivers.len())
+            .flat_map(|first| (first + 1..receivers.len()).map(move |second| (first, second)))
+            .collect();
+        let measured: Vec<_> = indices
+            .par_iter()
+            .map(|&(first, second)| {
+                let (a, b) = (&receivers[first].position, &receivers[second].position);
+                let delay_s_max = a.distance_km(b) / SPEED_OF_LIGHT_KM_S + DELAY_SLACK_S;
+                measure_delay(&samples[first], &samples[second], delay_s_max, &self.delay)
+            })
+            .collect();
+
+        let mut delays = Vec::new();
+        let mut pairs = Vec::new();
+        for (&(first, second), estimate) in indices.iter().zip(measured) {
+            if let Ok(DelayEstimate { delay_s, sigma_s, .. }) = estimate {
+                delays.push(PairDelay { first, second, delay_s, sigma_s });
+            }
+            pairs.push(MeasuredPair::new(&receivers[first], &receivers[second], estimate));
+        }
+        let positions: Vec<Position> = receivers.iter().map(|receiver| receiver.position).collect();
+        let fix = locate_by_delays(&positions, &delays, &self.region, &self.solver)
+            .map_err(|source| PipelineError::NoFix { event: event.id.clone(), source })?;
+        let region_95 = Ellipse::of(&fix.covariance, 0.95)?;
+        let truth = event.position.map(|position| {
+            let offset = LocalFrame { origin: fix.position }.to_local(&position);
+            ComparedTruth {
+                position,
+                error_km: fix.position.distance_km(&position),
+                in_region_95: fix.covariance.mahalanobis_squared(offset)
+                    <= mahalanobis_squared_at(0.95),
+            }
+        });
+        Ok(LocatedEvent { event: event.id.clone(), receivers, pairs, fix, region_95, truth })
+    }
+
+    async fn write(
+        &self,
+        folder: &Path,
+        context: &StageContext,
+        events: &[LocatedEvent],
+    ) -> Result<(), PipelineError> {
+        let file = FixFile { format_version: FORMAT_VERSION, region: &self.region, events };
+        let json = serde_json::to_vec_pretty(&file).expect("a fix is plain data");
+        let page = fix_page(&context.facts().pipeline, events)?;
+        for (name, content) in [("fix.json", json), ("report.html", page.into_bytes())] {
+            let path = folder.join(name);
+            tokio::fs::write(&path, content).await.map_err(PipelineError::io("write", &path))?;
+        }
+        Ok(())
+    }
+}
+
+impl MeasuredPair {
+    fn new(
+        first: &Receiver,
+        second: &Receiver,
+        estimate: Result<DelayEstimate, heimdall_features::FeatureError>,
+    ) -> Self {
+        let (first, second) = (first.name.clone(), second.name.clone());
+        match estimate {
+            Ok(estimate) => {
+                let delay = Delay {
+                    delay_s: estimate.delay_s,
+                    sigma_s: estimate.sigma_s,
+                    peak_ratio: estimate.peak_ratio,
+                    bandwidth_hz: estimate.bandwidth_hz,
+                    coherence: estimate.coherence,
+                    frequency_difference_hz: estimate.frequency_difference_hz,
+                };
+                Self { first, second, delay: Some(delay), refused: None }
+            }
+            Err(error) => {
+                warn!(first, second, %error, "no delay");
+                Self { first, second, delay: None, refused: Some(error.to_string()) }
+            }
+        }
+    }
+}
+
+/// The receivers that recorded an event, in the order of its recordings.
+fn receivers_of(event: &EventEntry, network: &[Receiver]) -> Result<Vec<Receiver>, PipelineError> {
+    let find = |name: &str| network.iter().find(|receiver| receiver.name == name).cloned();
+    let receivers = event.recordings.iter().map(|entry| {
+        find(&entry.receiver).ok_or_else(|| PipelineError::UnknownReceiver {
+            event: event.id.clone(),
+            receiver: entry.receiver.clone(),
+        })
+    });
+    receivers.collect()
+}
+
+/// The figures of the fixes: under plain names for a single event, else under `EVENT.name`.
+fn summary(events: &[LocatedEvent]) -> StageOutput {
+    let mut metrics = BTreeMap::new();
+    for event in events {
+        let prefix =
+            if events.len() == 1 { String::new() } else { format!("{}.", event.event) };
+        let mut put = |name: &str, value: f64| metrics.insert(format!("{prefix}{name}"), value);
+        put("latitude", event.fix.position.latitude_deg());
+        put("longitude", event.fix.position.longitude_deg());
+        put("region_95_area_km2", event.region_95.area_km2());
+        put("alternatives", event.fix.alternatives.len() as f64);
+        if let Some(truth) = event.truth {
+            put("error_km", truth.error_km);
+            put("region_95_contains_truth", f64::from(u8::from(truth.in_region_95)));
+        }
+    }
+    let headline = match events {
+        [LocatedEvent { fix, region_95, truth, .. }] => {
+            let Ellipse { semi_major_km, semi_minor_km, azimuth_deg } = region_95;
+            let error = truth.map_or_else(String::new, |truth| {
+                let contains = if truth.in_region_95 { "contains" } else { "misses" };
+                format!(" · error {:.2} km, the ellipse {contains} the truth", truth.error_km)
+            });
+            format!(
+                "{:.4}, {:.4} · 95 % ellipse {semi_major_km:.1} × {semi_minor_km:.1} km at \
+                 {azimuth_deg:.0}°{error}",
+                fix.position.latitude_deg(),
+                fix.position.longitude_deg()
+            )
+        }
+        _ => format!("{} events located", events.len()),
+    };
+    StageOutput { metrics, headline: Some(headline) }
 }

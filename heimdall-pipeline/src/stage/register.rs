@@ -1,11 +1,29 @@
 //! Stage `register`: a model and its evaluation in, a registered version out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use heimdall_tracking::{
+    Metric, MlflowStore, MlflowTracker, NewModelVersion, RunConfig, RunStatus,
+};
+use heimdall_train::{Evaluation, ModelManifest};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{PipelineFacts, StageContext, StageOutput};
+
+/// Version of `registration.json`.
+const FORMAT_VERSION: u32 = 1;
+
+/// Name of the file that says what was registered.
+const REGISTRATION_FILE: &str = "registration.json";
+
+/// Longest value of a parameter that MLflow takes, in characters.
+const PARAM_LENGTH_MAX: usize = 8000;
 
 /// Enters a model into the registry if it is good enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,22 +39,290 @@ pub struct RegisterStage {
     pub gate: BTreeMap<String, [f64; 2]>,
 }
 
+/// What was registered, and where to find it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registration {
+    format_version: u32,
+    model: String,
+    version: u32,
+    alias: Option<String>,
+    run_id: String,
+    experiment: String,
+}
+
 impl RegisterStage {
     /// Checks the rules that the types of the fields cannot express.
     ///
     /// # Errors
     ///
-    /// The error of the crate whose rule is broken.
+    /// [`PipelineError::InvalidGate`] if bounds are not ordered numbers.
     pub fn validate(&self) -> Result<(), PipelineError> {
+        for (metric, &[lower, upper]) in &self.gate {
+            // Comparing this way refuses what is not a number, too.
+            if !(lower <= upper) {
+                return Err(PipelineError::InvalidGate { metric: metric.clone(), lower, upper });
+            }
+        }
         Ok(())
     }
 
-    /// Enters the run, its artifacts and the model version.
+    /// Enters the run with its parameters, metrics and artifacts, and then the model version.
     ///
     /// # Errors
     ///
-    /// [`PipelineError::GateFailed`] if a metric is outside of its bounds.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Register })
+    /// [`PipelineError::GateFailed`] if a metric is outside of its bounds; nothing is entered then.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let evaluation: Evaluation =
+            read_json(&context.input("evaluation").join("evaluation.json")).await?;
+        self.check_gate(&evaluation.metrics)?;
+
+        let facts = context.facts();
+        let store = MlflowStore::open(&facts.tracking_folder).await?;
+        let experiment = store.experiment(&facts.experiment, now_ms()).await?;
+        let git = |what: &[&str]| git(what);
+        let tracker = store
+            .start_run(RunConfig {
+                experiment,
+                run_name: format!("{}-{}", facts.pipeline, facts.run),
+                user: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
+                source_name: "heimdall-pipeline".to_owned(),
+                git_commit: git(&["rev-parse", "HEAD"]),
+                git_branch: git(&["branch", "--show-current"]),
+                description: None,
+                tags: [("heimdall.pipeline".to_owned(), facts.pipeline.clone())].into(),
+                start_time_ms: now_ms(),
+            })
+            .await?;
+        let entered = self.enter(context, &tracker, &evaluation).await;
+        let status = match &entered {
+            Ok(()) => RunStatus::Finished,
+            Err(PipelineError::Interrupted) => RunStatus::Killed,
+            Err(_) => RunStatus::Failed,
+        };
+        tracker.end_run(status, now_ms()).await?;
+        entered?;
+
+        let version = self.create_version(&store, &tracker, &evaluation).await?;
+        let registration = Registration {
+            format_version: FORMAT_VERSION,
+            model: self.model.clone(),
+            version,
+            alias: self.alias.clone(),
+            run_id: tracker.run_id().to_owned(),
+            experiment: facts.experiment.clone(),
+        };
+        let path = context.output("registration").join(REGISTRATION_FILE);
+        let json = serde_json::to_vec_pretty(&registration).expect("plain data");
+        tokio::fs::write(&path, json).await.map_err(PipelineError::io("write", &path))?;
+        Ok(StageOutput {
+            metrics: [("version".to_owned(), f64::from(version))].into(),
+            headline: Some(format!(
+                "{} version {version} in {}",
+                self.model,
+                facts.tracking_folder.display()
+            )),
+        })
+    }
+
+    /// Tells whether what an earlier run registered is still in the store: a store that was deleted
+    /// or replaced since must get the model again.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the registration and the store.
+    pub async fn still_holds(
+        &self,
+        registration: &Path,
+        facts: &PipelineFacts,
+    ) -> Result<bool, PipelineError> {
+        if !facts.tracking_folder.join("mlflow.db").exists() {
+            return Ok(false);
+        }
+        let registration: Registration = read_json(&registration.join(REGISTRATION_FILE)).await?;
+        let store = MlflowStore::open(&facts.tracking_folder).await?;
+        let versions = store.registry().model_versions(&registration.model).await?;
+        Ok(versions.iter().any(|version| {
+            version.version == registration.version
+                && version.run_id.as_deref() == Some(&registration.run_id)
+        }))
+    }
+
+    fn check_gate(&self, metrics: &BTreeMap<String, f64>) -> Result<(), PipelineError> {
+        for (metric, &[lower, upper]) in &self.gate {
+            let value = metrics.get(metric).copied().ok_or_else(|| PipelineError::NoSuchMetric {
+                metric: metric.clone(),
+                known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
+            })?;
+            if !(lower..=upper).contains(&value) {
+                let metric = metric.clone();
+                return Err(PipelineError::GateFailed { metric, lower, upper, value });
+            }
+        }
+        Ok(())
+    }
+
+    async fn enter(
+        &self,
+        context: &StageContext,
+        tracker: &MlflowTracker,
+        evaluation: &Evaluation,
+    ) -> Result<(), PipelineError> {
+        tracker.log_params(&parameters(&context.facts().stages)).await?;
+        let mut metrics: Vec<Metric> = evaluation
+            .metrics
+            .iter()
+            .map(|(name, &value)| metric(format!("test/{name}"), value, 0))
+            .collect();
+        if let Some(model) = context.optional_input("model") {
+            let path = model.join("manifest.json");
+            let manifest: ModelManifest = read_json(&path).await?;
+            metrics.extend(history(&manifest));
+            tracker.log_artifact(&path, "network").await?;
+        }
+        tracker.log_metrics(&metrics).await?;
+        for (folder, name) in
+            [(context.input("evaluation"), "evaluation"), (context.input("onnx"), "model")]
+        {
+            context.check_cancelled()?;
+            tracker.log_artifacts(folder, name).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_version(
+        &self,
+        store: &MlflowStore,
+        tracker: &MlflowTracker,
+        evaluation: &Evaluation,
+    ) -> Result<u32, PipelineError> {
+        let registry = store.registry();
+        let tags = evaluation.metrics.iter().filter(|(name, _)| {
+            ["error_km_median", "error_km_p90", "coverage_90"].contains(&name.as_str())
+        });
+        let version = registry
+            .create_model_version(&NewModelVersion {
+                name: self.model.clone(),
+                run_id: tracker.run_id().to_owned(),
+                artifact_path: "model".to_owned(),
+                description: None,
+                tags: tags.map(|(name, value)| (name.clone(), value.to_string())).collect(),
+                time_ms: now_ms(),
+            })
+            .await?;
+        if let Some(alias) = &self.alias {
+            registry.set_alias(&self.model, alias, version).await?;
+        }
+        Ok(version)
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PipelineError> {
+    let bytes = tokio::fs::read(path).await.map_err(PipelineError::io("read", path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| PipelineError::Malformed { path: path.to_owned(), source })
+}
+
+fn metric(key: String, value: f64, step: usize) -> Metric {
+    // Epochs are far below 2⁶³.
+    Metric { key, value, step: step as i64, timestamp_ms: now_ms() }
+}
+
+/// The metrics of each epoch, with the epoch as the step.
+fn history(manifest: &ModelManifest) -> Vec<Metric> {
+    let mut metrics = Vec::new();
+    for summary in &manifest.history {
+        for (key, value) in [
+            ("train/loss", summary.train_loss),
+            ("train/learning_rate", summary.learning_rate),
+            ("validation/loss", summary.validation_loss),
+            ("validation/error_km_median", summary.validation_error_km_median),
+            ("validation/error_km_p90", summary.validation_error_km_p90),
+        ] {
+            metrics.push(metric(key.to_owned(), value, summary.epoch));
+        }
+    }
+    metrics
+}
+
+/// The resolved configuration of all stages, one parameter for each leaf: `train.model.backbone`.
+fn parameters(stages: &BTreeMap<String, Value>) -> BTreeMap<String, String> {
+    let mut flat = BTreeMap::new();
+    for (stage, config) in stages {
+        flatten(stage, config, &mut flat);
+    }
+    // What is longer is in the manifest of the model, which is among the artifacts.
+    flat.retain(|_, value| value.chars().count() <= PARAM_LENGTH_MAX);
+    flat
+}
+
+fn flatten(path: &str, value: &Value, flat: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                flatten(&format!("{path}.{name}"), field, flat);
+            }
+        }
+        Value::String(text) => {
+            flat.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            flat.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+/// What git says of the working directory, if it is a checkout.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stage(gate: &[(&str, [f64; 2])]) -> RegisterStage {
+        let gate = gate.iter().map(|(name, bounds)| ((*name).to_owned(), *bounds)).collect();
+        RegisterStage { model: "m".to_owned(), alias: None, gate }
+    }
+
+    #[test]
+    fn parameters_are_the_leaves_of_the_configuration() {
+        let stages = [("train".to_owned(), json!({"epochs": 3, "model": {"backbone": "resnet18"}}))];
+
+        let parameters = parameters(&stages.into());
+
+        let expected = [("train.epochs", "3"), ("train.model.backbone", "resnet18")];
+        assert_eq!(parameters, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn gate_lets_pass_what_is_within_its_bounds_only() {
+        let stage = stage(&[("coverage_90", [0.8, 0.97])]);
+        let metrics = |value| BTreeMap::from([("coverage_90".to_owned(), value)]);
+
+        stage.check_gate(&metrics(0.9)).unwrap();
+
+        for value in [0.79, 0.98, f64::NAN] {
+            let error = stage.check_gate(&metrics(value)).unwrap_err();
+            assert_eq!(error.exit_code(), 3, "{error}");
+        }
+        let error = stage.check_gate(&BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("coverage_90"), "{error}");
+    }
+
+    #[test]
+    fn bounds_in_the_wrong_order_are_refused() {
+        assert!(stage(&[("x", [1.0, 0.0])]).validate().is_err());
+        assert!(stage(&[("x", [0.0, f64::NAN])]).validate().is_err());
     }
 }

@@ -1,10 +1,27 @@
 //! Stage `simulate`: a simulated world in, recordings out.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use heimdall_data::{EventEntry, RecordingEntry, RecordingFormat, Recordings, write_npy};
+use heimdall_features::IqRecording;
+use heimdall_geo::Receiver;
+use heimdall_sim::{SimulatedEvent, World, WorldConfig};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use heimdall_sim::WorldConfig;
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{StageContext, StageOutput};
+
+/// Events that are held in memory at a time.
+const EVENTS_IN_FLIGHT: usize = 64;
+
+/// Objects that are written at a time.
+const WRITES_IN_FLIGHT: usize = 8;
 
 /// Makes the recordings of a simulated world.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,12 +41,109 @@ impl SimulateStage {
         Ok(self.world.validate()?)
     }
 
-    /// Writes the recordings of every event of the world.
+    /// Writes the recordings of every event of the world, and `latents.jsonl` beside them: what the
+    /// simulation knows and no receiver does, one event a line.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Simulate })
+    /// Whatever keeps recordings or rows from being written.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let world = Arc::new(World::new(&self.world)?);
+        let folder = context.output("recordings");
+        let recordings = Recordings::create(folder).await?;
+        recordings.catalog().add_receivers(world.receivers()).await?;
+        let mut latents = LatentsFile::create(&folder.join("latents.jsonl")).await?;
+
+        let total = world.len();
+        for first in (0..total).step_by(EVENTS_IN_FLIGHT) {
+            context.check_cancelled()?;
+            context.progress(first as u64, total as u64, "events simulated");
+            let last = total.min(first + EVENTS_IN_FLIGHT);
+            let shared = Arc::clone(&world);
+            let simulation = spawn_blocking(move || {
+                (first..last).into_par_iter().map(|index| shared.event(index)).collect::<Vec<_>>()
+            });
+            let events = simulation.await.expect("a valid world can be simulated");
+            let mut entries = Vec::with_capacity(events.len());
+            for event in events {
+                latents.push(&event).await?;
+                entries.push(store(event, world.receivers(), &recordings).await?);
+            }
+            recordings.catalog().add_events(&entries).await?;
+        }
+        latents.finish().await?;
+        recordings.close().await?;
+        Ok(StageOutput {
+            metrics: [("events".to_owned(), total as f64)].into(),
+            headline: Some(format!("{total} events")),
+        })
+    }
+}
+
+/// Stores the samples of an event, and returns its row.
+async fn store(
+    event: SimulatedEvent,
+    receivers: &[Receiver],
+    recordings: &Recordings,
+) -> Result<EventEntry, PipelineError> {
+    let session = format!("session-{:05}", event.session);
+    let id = format!("event-{:06}", event.index);
+    let heard = event.receptions.into_iter().zip(receivers);
+    let writes = heard.filter_map(|(recording, receiver)| {
+        let object = format!("sessions/{session}/{id}/{}.npy", receiver.name);
+        recording.map(|recording| store_recording(recording, &receiver.name, object, recordings))
+    });
+    let stored = stream::iter(writes.collect::<Vec<_>>()).buffered(WRITES_IN_FLIGHT);
+    Ok(EventEntry {
+        source: format!("transmitter-{:05}", event.session),
+        position: Some(event.position),
+        frequency_hz: event.frequency_hz,
+        start: event.start,
+        recordings: stored.try_collect().await?,
+        session,
+        id,
+    })
+}
+
+async fn store_recording(
+    recording: IqRecording,
+    receiver: &str,
+    object: String,
+    recordings: &Recordings,
+) -> Result<RecordingEntry, PipelineError> {
+    let digest = recordings.put(&object, write_npy(&recording.samples)).await?;
+    Ok(RecordingEntry {
+        receiver: receiver.to_owned(),
+        object,
+        format: RecordingFormat::Npy,
+        sample_rate_hz: recording.sample_rate_hz,
+        center_frequency_hz: recording.center_frequency_hz,
+        start: recording.start,
+        clock: recording.clock,
+        sample_count: recording.samples.len() as u64,
+        digest,
+    })
+}
+
+/// The file of what only the simulation knows.
+struct LatentsFile<'a> {
+    path: &'a Path,
+    file: BufWriter<File>,
+}
+
+impl<'a> LatentsFile<'a> {
+    async fn create(path: &'a Path) -> Result<Self, PipelineError> {
+        let file = File::create(path).await.map_err(PipelineError::io("create", path))?;
+        Ok(Self { path, file: BufWriter::new(file) })
+    }
+
+    async fn push(&mut self, event: &SimulatedEvent) -> Result<(), PipelineError> {
+        let mut line = serde_json::to_vec(&event.latents).expect("latents are plain data");
+        line.push(b'\n');
+        self.file.write_all(&line).await.map_err(PipelineError::io("write", self.path))
+    }
+
+    async fn finish(mut self) -> Result<(), PipelineError> {
+        self.file.flush().await.map_err(PipelineError::io("write", self.path))
     }
 }

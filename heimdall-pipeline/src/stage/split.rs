@@ -1,10 +1,14 @@
 //! Stage `split`: feature shards in, four folders of feature shards out.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use heimdall_data::{HeimdallDataset, Part, ShardWriter, SplitConfig, split};
 use serde::{Deserialize, Serialize};
-use heimdall_data::SplitConfig;
+use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageKind, StageOutput};
+use crate::stage::{StageContext, StageOutput};
 
 /// Parts the events such that no group is on two sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,8 +32,33 @@ impl SplitStage {
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that.
-    pub async fn run(&self, _context: &StageContext) -> Result<StageOutput, PipelineError> {
-        Err(PipelineError::Unavailable { kind: StageKind::Split })
+    /// Whatever keeps the features from being read, parted or written.
+    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+        let (config, context) = (self.split.clone(), context.clone());
+        spawn_blocking(move || {
+            let dataset = HeimdallDataset::open(context.input("features"))?;
+            let parts = split(dataset.labels(), &config)?;
+            let (mut counts, mut sizes) = (BTreeMap::new(), Vec::new());
+            for part in Part::DEALT {
+                context.check_cancelled()?;
+                let members = dataset.part(&parts, part);
+                copy(&members, context.output(&part.to_string()))?;
+                counts.insert(format!("{part}_events"), members.len() as f64);
+                sizes.push(format!("{} {part}", members.len()));
+            }
+            Ok(StageOutput { metrics: counts, headline: Some(sizes.join(", ")) })
+        })
+        .await
+        .expect("splitting does not panic")
     }
+}
+
+fn copy(members: &HeimdallDataset, folder: &Path) -> Result<(), PipelineError> {
+    let writer = ShardWriter::create(folder, members.header())?;
+    let mut writer = writer.with_precision(members.precision());
+    for index in 0..members.len() {
+        let (label, features) = members.get(index)?;
+        writer.push(label, &features)?;
+    }
+    Ok(writer.finish()?)
 }
