@@ -122,7 +122,7 @@ mod tests {
         assert!(block(8, 16, 1, &device).projection.is_some());
     }
 
-    /// With the branch silenced (its last batch norm scales by zero), a block is a ReLU.
+    /// With the branch silenced (its last batch norm scales by zero), a block is a `ReLU`.
     #[test]
     fn silenced_block_passes_its_input() {
         let device = Device::flex();

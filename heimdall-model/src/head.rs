@@ -11,7 +11,7 @@ use crate::weights::Weights;
 /// estimates are close to the bias, whatever the input.
 const OUTPUT_WEIGHT_DEVIATION: f32 = 0.01;
 
-/// A hidden layer, a ReLU and an output layer.
+/// A hidden layer, a `ReLU` and an output layer.
 #[derive(Module, Debug)]
 pub struct Head {
     /// From the embedding to the hidden layer.

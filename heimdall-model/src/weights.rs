@@ -59,7 +59,7 @@ impl<'a> Weights<'a> {
         [radius * cos, radius * sin]
     }
 
-    /// Draws a number above 0 and up to 1, from the upper 24 bits of SplitMix64.
+    /// Draws a number above 0 and up to 1, from the upper 24 bits of `SplitMix64`.
     fn unit(&mut self) -> f32 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
@@ -106,7 +106,7 @@ mod tests {
         assert!(equal < 5, "{equal}");
     }
 
-    /// The first output of SplitMix64 with seed 0 is 0xe220a8397b1dcdaf.
+    /// The first output of `SplitMix64` with seed 0 is 0xe220a8397b1dcdaf.
     #[test]
     fn generator_is_the_published_one() {
         let device = Device::flex();

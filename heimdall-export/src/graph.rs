@@ -1,0 +1,268 @@
+//! A builder of ONNX graphs whose values know their element type.
+
+use crate::proto::{
+    ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, Dimension, DimensionProto, GraphProto,
+    NodeProto, TYPE_BOOL, TYPE_DOUBLE, TYPE_FLOAT, TYPE_INT64, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
+};
+
+/// Name of the first axis of every input and output.
+pub(crate) const BATCH_AXIS: &str = "batch_size";
+
+/// What the elements of a value are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    F64,
+    I64,
+    Bool,
+}
+
+impl Element {
+    fn proto(self) -> i32 {
+        match self {
+            Self::F32 => TYPE_FLOAT,
+            Self::F64 => TYPE_DOUBLE,
+            Self::I64 => TYPE_INT64,
+            Self::Bool => TYPE_BOOL,
+        }
+    }
+}
+
+/// A value of a graph: an input, a constant, or what a node makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    name: String,
+    element: Element,
+}
+
+/// An attribute of a node.
+pub(crate) enum Attribute<'a> {
+    Int(&'a str, i64),
+    Ints(&'a str, &'a [usize]),
+}
+
+/// A graph under construction: nodes stand in the order in which they were added, which is one in
+/// which they can be run.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    proto: GraphProto,
+    scope: String,
+    values: usize,
+}
+
+impl Graph {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            proto: GraphProto { name: Some(name.to_owned()), ..GraphProto::default() },
+            ..Self::default()
+        }
+    }
+
+    /// Names what follows after a part of the network: `layer1.0`.
+    pub(crate) fn enter(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
+    /// Adds an input with a batch axis in front of `shape`.
+    pub(crate) fn input(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: &[usize],
+        description: &str,
+    ) -> Value {
+        self.proto.input.push(value_info(name, element, shape, description));
+        Value { name: name.to_owned(), element }
+    }
+
+    /// Makes `value` an output under a name, with a batch axis in front of `shape`.
+    pub(crate) fn output(&mut self, name: &str, value: &Value, shape: &[usize], description: &str) {
+        self.proto.output.push(value_info(name, value.element, shape, description));
+        self.proto.node.push(NodeProto {
+            input: vec![value.name.clone()],
+            output: vec![name.to_owned()],
+            name: Some(format!("output/{name}")),
+            op_type: Some("Identity".to_owned()),
+            attribute: Vec::new(),
+        });
+    }
+
+    /// Adds a constant of 32-bit floats.
+    pub(crate) fn constant_f32(&mut self, what: &str, shape: &[usize], data: &[f32]) -> Value {
+        let bytes = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(what, Element::F32, shape, data.len(), bytes)
+    }
+
+    /// Adds a constant of 64-bit integers, a list.
+    pub(crate) fn constant_i64(&mut self, what: &str, data: &[i64]) -> Value {
+        let bytes = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(what, Element::I64, &[data.len()], data.len(), bytes)
+    }
+
+    /// Adds a 64-bit float that has no axes.
+    pub(crate) fn scalar(&mut self, value: f64) -> Value {
+        self.constant("constant", Element::F64, &[], 1, value.to_le_bytes().to_vec())
+    }
+
+    fn constant(
+        &mut self,
+        what: &str,
+        element: Element,
+        shape: &[usize],
+        count: usize,
+        bytes: Vec<u8>,
+    ) -> Value {
+        assert_eq!(shape.iter().product::<usize>(), count, "the data of a constant fill its shape");
+        let value = self.value(what, element);
+        self.proto.initializer.push(TensorProto {
+            dims: shape.iter().map(|&length| axis(length)).collect(),
+            data_type: Some(element.proto()),
+            name: Some(value.name.clone()),
+            raw_data: Some(bytes),
+        });
+        value
+    }
+
+    /// Adds a node with one output.
+    pub(crate) fn node(
+        &mut self,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+        element: Element,
+    ) -> Value {
+        let output = self.value(operator, element);
+        self.proto.node.push(NodeProto {
+            input: inputs.iter().map(|value| value.name.clone()).collect(),
+            output: vec![output.name.clone()],
+            name: Some(output.name.clone()),
+            op_type: Some(operator.to_owned()),
+            attribute: attributes.iter().map(attribute_proto).collect(),
+        });
+        output
+    }
+
+    pub(crate) fn add(&mut self, a: &Value, b: &Value) -> Value {
+        self.element_wise("Add", &[a, b])
+    }
+
+    pub(crate) fn subtract(&mut self, a: &Value, b: &Value) -> Value {
+        self.element_wise("Sub", &[a, b])
+    }
+
+    pub(crate) fn multiply(&mut self, a: &Value, b: &Value) -> Value {
+        self.element_wise("Mul", &[a, b])
+    }
+
+    pub(crate) fn divide(&mut self, a: &Value, b: &Value) -> Value {
+        self.element_wise("Div", &[a, b])
+    }
+
+    pub(crate) fn square(&mut self, a: &Value) -> Value {
+        self.element_wise("Mul", &[a, a])
+    }
+
+    pub(crate) fn square_root(&mut self, a: &Value) -> Value {
+        self.element_wise("Sqrt", &[a])
+    }
+
+    /// `a + shift`, in 64 bits.
+    pub(crate) fn shifted(&mut self, a: &Value, shift: f64) -> Value {
+        let shift = self.scalar(shift);
+        self.add(a, &shift)
+    }
+
+    /// `a · factor`, in 64 bits.
+    pub(crate) fn scaled(&mut self, a: &Value, factor: f64) -> Value {
+        let factor = self.scalar(factor);
+        self.multiply(a, &factor)
+    }
+
+    /// Adds a node whose inputs and output have the same elements.
+    pub(crate) fn element_wise(&mut self, operator: &str, inputs: &[&Value]) -> Value {
+        let element = inputs[0].element;
+        assert!(
+            inputs.iter().all(|value| value.element == element),
+            "the inputs of {operator} have the same elements"
+        );
+        self.node(operator, inputs, &[], element)
+    }
+
+    /// Converts the elements of a value.
+    pub(crate) fn cast(&mut self, a: &Value, element: Element) -> Value {
+        let to = Attribute::Int("to", i64::from(element.proto()));
+        self.node("Cast", &[a], &[to], element)
+    }
+
+    /// Compares two values; the result is 1.0 where the comparison holds, else 0.0.
+    pub(crate) fn indicator(&mut self, comparison: &str, a: &Value, b: &Value) -> Value {
+        assert_eq!(a.element, b.element, "the inputs of {comparison} have the same elements");
+        let holds = self.node(comparison, &[a, b], &[], Element::Bool);
+        self.cast(&holds, Element::F64)
+    }
+
+    /// Takes a column of a matrix: `[batch, columns]` to `[batch, 1]`.
+    pub(crate) fn column(&mut self, a: &Value, index: i64) -> Value {
+        let starts = self.constant_i64("starts", &[index]);
+        let ends = self.constant_i64("ends", &[index + 1]);
+        let axes = self.constant_i64("axes", &[1]);
+        self.node("Slice", &[a, &starts, &ends, &axes], &[], a.element)
+    }
+
+    /// Joins columns to a matrix.
+    pub(crate) fn columns(&mut self, columns: &[&Value]) -> Value {
+        self.node("Concat", columns, &[Attribute::Int("axis", 1)], columns[0].element)
+    }
+
+    /// Finishes the graph.
+    pub(crate) fn finish(self) -> GraphProto {
+        self.proto
+    }
+
+    fn value(&mut self, what: &str, element: Element) -> Value {
+        self.values += 1;
+        Value { name: format!("{}/{what}_{}", self.scope, self.values), element }
+    }
+}
+
+fn attribute_proto(attribute: &Attribute<'_>) -> AttributeProto {
+    match *attribute {
+        Attribute::Int(name, value) => AttributeProto {
+            name: Some(name.to_owned()),
+            i: Some(value),
+            r#type: Some(ATTRIBUTE_INT),
+            ..AttributeProto::default()
+        },
+        Attribute::Ints(name, values) => AttributeProto {
+            name: Some(name.to_owned()),
+            ints: values.iter().map(|&value| axis(value)).collect(),
+            r#type: Some(ATTRIBUTE_INTS),
+            ..AttributeProto::default()
+        },
+    }
+}
+
+fn value_info(name: &str, element: Element, shape: &[usize], description: &str) -> ValueInfoProto {
+    let batch = Dimension::DimParam(BATCH_AXIS.to_owned());
+    let rest = shape.iter().map(|&length| Dimension::DimValue(axis(length)));
+    let dim = std::iter::once(batch)
+        .chain(rest)
+        .map(|value| DimensionProto { value: Some(value) })
+        .collect();
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: Some(element.proto()),
+                shape: Some(TensorShapeProto { dim }),
+            }),
+        }),
+        doc_string: Some(description.to_owned()),
+    }
+}
+
+/// The length of an axis as the file format has it.
+fn axis(length: usize) -> i64 {
+    i64::try_from(length).expect("an axis in memory is shorter than 2⁶³")
+}

@@ -1,0 +1,288 @@
+//! From the network to a graph, module by module.
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, Linear, PaddingConfig2d};
+use burn::tensor::Tensor;
+use heimdall_features::FeatureShape;
+use heimdall_geo::LocalFrame;
+use heimdall_model::{
+    CovarianceKind, DEVIATION_FLOOR, Head, LocalizationNet, ResNet, ResidualBlock, Standardization,
+};
+
+use crate::graph::{Attribute, Element, Graph, Value};
+use crate::plane::lift;
+use crate::proto::GraphProto;
+
+/// Name of the input.
+pub(crate) const INPUT: &str = "mel_spectrogram";
+/// Names of the outputs, in their order.
+pub(crate) const OUTPUTS: [&str; 3] = ["position", "uncertainty", "covariance_m2"];
+
+/// What the input and the outputs mean, in the order of the file.
+pub(crate) const MEANINGS: [(&str, &str); 4] = [
+    (
+        INPUT,
+        "levels of each receiver above its own noise floor, in dB, before any normalization; axes \
+         are receivers, bands from the lowest up, frames from the first on; 0 where a receiver is \
+         absent",
+    ),
+    (
+        OUTPUTS[0],
+        "latitude north and longitude east of the transmitter on WGS 84, in degrees; not a number \
+         where the estimate lies over no point of the Earth",
+    ),
+    (
+        OUTPUTS[1],
+        "one standard deviation of the position along latitude and longitude, in degrees, after \
+         recalibration; the meridian radius and the distance from the Earth's axis at the position \
+         give the scale",
+    ),
+    (
+        OUTPUTS[2],
+        "covariance of the position after recalibration, in square meters: rows and columns are \
+         east and north in the local plane",
+    ),
+];
+
+/// Writes the network, from levels in dB to degrees, as a graph.
+///
+/// What the forward pass of the network does in evaluation mode is written operator by operator, in
+/// 32 bits up to the heads. Batch norms are folded into the convolutions before them. From the
+/// heads on, the graph computes in 64 bits.
+pub(crate) fn lower(
+    network: &LocalizationNet,
+    frame: &LocalFrame,
+    shape: FeatureShape,
+    sigma_scale: f64,
+) -> GraphProto {
+    let mut graph = Graph::new("heimdall-localization");
+    let [input, position, uncertainty, covariance] = MEANINGS.map(|(_, meaning)| meaning);
+    let FeatureShape { receivers, bands, frames } = shape;
+    let levels_db = graph.input(INPUT, Element::F32, &[receivers, bands, frames], input);
+
+    let config = network.config();
+    let x = standardize(&mut graph, &config.standardization, &levels_db);
+    let embedding = resnet(&mut graph, network.backbone(), &x);
+    graph.enter("position_head");
+    let position_raw = head(&mut graph, network.position_head(), &embedding);
+    graph.enter("uncertainty_head");
+    let uncertainty_raw = head(&mut graph, network.uncertainty_head(), &embedding);
+
+    graph.enter("estimate");
+    let [east_km, north_km] = mean_km(&mut graph, &config.standardization, &position_raw);
+    let cholesky = cholesky_km(
+        &mut graph,
+        &config.standardization,
+        config.covariance,
+        sigma_scale,
+        &uncertainty_raw,
+    );
+    let [east_variance, east_north, north_variance] = covariance_km2(&mut graph, &cholesky);
+
+    graph.enter("degrees");
+    let lifted = lift(&mut graph, frame, &east_km, &north_km);
+    let position_deg = graph.columns(&[&lifted.latitude_deg, &lifted.longitude_deg]);
+    graph.output(OUTPUTS[0], &position_deg, &[2], position);
+
+    let north_sigma_km = graph.square_root(&north_variance);
+    let latitude_sigma = graph.multiply(&north_sigma_km, &lifted.latitude_deg_per_km);
+    let [east_sigma_km, ..] = &cholesky;
+    let longitude_sigma = graph.multiply(east_sigma_km, &lifted.longitude_deg_per_km);
+    let uncertainty_deg = graph.columns(&[&latitude_sigma, &longitude_sigma]);
+    graph.output(OUTPUTS[1], &uncertainty_deg, &[2], uncertainty);
+
+    let flat = graph.columns(&[&east_variance, &east_north, &east_north, &north_variance]);
+    let flat_m2 = graph.scaled(&flat, 1e6);
+    // A zero keeps the length of the axis, which is the batch.
+    let square = graph.constant_i64("shape", &[0, 2, 2]);
+    let covariance_m2 = graph.node("Reshape", &[&flat_m2, &square], &[], Element::F64);
+    graph.output(OUTPUTS[2], &covariance_m2, &[2, 2], covariance);
+    graph.finish()
+}
+
+fn standardize(graph: &mut Graph, standardization: &Standardization, levels_db: &Value) -> Value {
+    graph.enter("standardize");
+    let shape = [1, standardization.level_mean_db.len(), 1, 1];
+    let mean_db = graph.constant_f32("mean_db", &shape, &standardization.level_mean_db);
+    let deviation_db =
+        graph.constant_f32("deviation_db", &shape, &standardization.level_deviation_db);
+    let centered_db = graph.subtract(levels_db, &mean_db);
+    graph.divide(&centered_db, &deviation_db)
+}
+
+fn resnet(graph: &mut Graph, network: &ResNet, input: &Value) -> Value {
+    graph.enter("stem");
+    let x = convolution(graph, &network.conv1, &network.norm1, input);
+    let x = relu(graph, &x);
+    let pool = &network.pool;
+    let attributes = [
+        Attribute::Ints("kernel_shape", &pool.kernel_size),
+        Attribute::Ints("strides", &pool.stride),
+        Attribute::Ints("pads", &pads(&pool.padding)),
+    ];
+    let mut x = graph.node("MaxPool", &[&x], &attributes, Element::F32);
+
+    let layers = [&network.layer1, &network.layer2, &network.layer3, &network.layer4];
+    for (layer, blocks) in layers.into_iter().enumerate() {
+        for (index, block) in blocks.iter().enumerate() {
+            graph.enter(&format!("layer{}.{index}", layer + 1));
+            x = residual_block(graph, block, &x);
+        }
+    }
+
+    graph.enter("embedding");
+    let pooled = graph.element_wise("GlobalAveragePool", &[&x]);
+    graph.node("Flatten", &[&pooled], &[Attribute::Int("axis", 1)], Element::F32)
+}
+
+fn residual_block(graph: &mut Graph, block: &ResidualBlock, input: &Value) -> Value {
+    let shortcut = match &block.projection {
+        Some(projection) => convolution(graph, &projection.conv, &projection.norm, input),
+        None => input.clone(),
+    };
+    let x = convolution(graph, &block.conv1, &block.norm1, input);
+    let x = relu(graph, &x);
+    let x = convolution(graph, &block.conv2, &block.norm2, &x);
+    let x = graph.add(&x, &shortcut);
+    relu(graph, &x)
+}
+
+/// Adds a convolution with the batch norm after it as one convolution.
+///
+/// With `g = γ / √(variance + ε)`, each kernel is multiplied by `g`, and the bias is
+/// `β + (bias − mean) · g`; both are computed in 64 bits.
+fn convolution(graph: &mut Graph, conv: &Conv2d, norm: &BatchNorm, input: &Value) -> Value {
+    let [outputs, inputs, height, width] = conv.weight.dims();
+    let weight = values(conv.weight.val());
+    let bias = conv.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| values(bias.val()));
+    let (gamma, beta) = (values(norm.gamma.val()), values(norm.beta.val()));
+    let mean = values(norm.running_mean.value());
+    let variance = values(norm.running_var.value());
+
+    let mut folded_weight = Vec::with_capacity(weight.len());
+    let mut folded_bias = Vec::with_capacity(outputs);
+    for (channel, kernels) in weight.chunks(inputs * height * width).enumerate() {
+        let gain = f64::from(gamma[channel]) / (f64::from(variance[channel]) + norm.epsilon).sqrt();
+        // Weights are stored in 32 bits.
+        folded_weight.extend(kernels.iter().map(|&weight| (f64::from(weight) * gain) as f32));
+        let shift = f64::from(bias[channel]) - f64::from(mean[channel]);
+        folded_bias.push((f64::from(beta[channel]) + shift * gain) as f32);
+    }
+
+    let weight = graph.constant_f32("weight", &[outputs, inputs, height, width], &folded_weight);
+    let bias = graph.constant_f32("bias", &[outputs], &folded_bias);
+    let attributes = [
+        Attribute::Ints("kernel_shape", &conv.kernel_size),
+        Attribute::Ints("strides", &conv.stride),
+        Attribute::Ints("dilations", &conv.dilation),
+        Attribute::Ints("pads", &pads(&conv.padding)),
+        Attribute::Int("group", i64::try_from(conv.groups).expect("channels are few")),
+    ];
+    graph.node("Conv", &[input, &weight, &bias], &attributes, Element::F32)
+}
+
+/// Top, left, bottom and right.
+fn pads(padding: &PaddingConfig2d) -> [usize; 4] {
+    match *padding {
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [top, left, bottom, right],
+        PaddingConfig2d::Valid => [0; 4],
+        PaddingConfig2d::Same => unreachable!("layers of the network state their padding"),
+    }
+}
+
+fn relu(graph: &mut Graph, x: &Value) -> Value {
+    graph.element_wise("Relu", &[x])
+}
+
+/// Adds a head; its output has 64 bits.
+fn head(graph: &mut Graph, head: &Head, embedding: &Value) -> Value {
+    let hidden = linear(graph, &head.hidden, embedding);
+    let hidden = relu(graph, &hidden);
+    let output = linear(graph, &head.output, &hidden);
+    graph.cast(&output, Element::F64)
+}
+
+fn linear(graph: &mut Graph, linear: &Linear, input: &Value) -> Value {
+    let [inputs, outputs] = linear.weight.dims();
+    let bias = linear.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| values(bias.val()));
+    let weight = values(linear.weight.val());
+    let weight = graph.constant_f32("weight", &[inputs, outputs], &weight);
+    let bias = graph.constant_f32("bias", &[outputs], &bias);
+    graph.element_wise("Gemm", &[input, &weight, &bias])
+}
+
+/// The mean of the estimate: east and north, `[batch, 1]` each.
+fn mean_km(
+    graph: &mut Graph,
+    standardization: &Standardization,
+    position_raw: &Value,
+) -> [Value; 2] {
+    [0_u8, 1].map(|axis| {
+        let raw = graph.column(position_raw, axis.into());
+        let axis = usize::from(axis);
+        let km = graph.scaled(&raw, standardization.position_deviation_km[axis].into());
+        graph.shifted(&km, standardization.position_mean_km[axis].into())
+    })
+}
+
+/// The recalibrated Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
+fn cholesky_km(
+    graph: &mut Graph,
+    standardization: &Standardization,
+    covariance: CovarianceKind,
+    sigma_scale: f64,
+    uncertainty_raw: &Value,
+) -> [Value; 3] {
+    let [east_km, north_km] =
+        standardization.position_deviation_km.map(|km| f64::from(km) * sigma_scale);
+
+    let first = graph.column(uncertainty_raw, 0);
+    let first = softplus(graph, &first);
+    let first = graph.shifted(&first, DEVIATION_FLOOR);
+    let l11 = graph.scaled(&first, east_km);
+    let (l21, last) = match covariance {
+        CovarianceKind::Diagonal => (graph.scaled(&l11, 0.0), 1),
+        CovarianceKind::Full => {
+            let below = graph.column(uncertainty_raw, 1);
+            (graph.scaled(&below, north_km), 2)
+        }
+    };
+    let second = graph.column(uncertainty_raw, last);
+    let second = softplus(graph, &second);
+    let second = graph.shifted(&second, DEVIATION_FLOOR);
+    [l11, l21, graph.scaled(&second, north_km)]
+}
+
+/// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.
+///
+/// The operator of the same name has no 64-bit form in some runtimes and overflows in others.
+fn softplus(graph: &mut Graph, x: &Value) -> Value {
+    let magnitude = graph.element_wise("Abs", &[x]);
+    let twice_positive = graph.add(x, &magnitude);
+    let positive = graph.scaled(&twice_positive, 0.5);
+    let exponent = graph.scaled(&magnitude, -1.0);
+    let power = graph.element_wise("Exp", &[&exponent]);
+    let sum = graph.shifted(&power, 1.0);
+    let logarithm = graph.element_wise("Log", &[&sum]);
+    graph.add(&positive, &logarithm)
+}
+
+/// The covariance `L Lᵀ`: east, east-north and north, `[batch, 1]` each.
+fn covariance_km2(graph: &mut Graph, [l11, l21, l22]: &[Value; 3]) -> [Value; 3] {
+    let east = graph.square(l11);
+    let east_north = graph.multiply(l11, l21);
+    let below = graph.square(l21);
+    let last = graph.square(l22);
+    [east, east_north, graph.add(&below, &last)]
+}
+
+/// The elements of a tensor, in 32 bits, whatever the device computes in.
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().expect("the elements were just converted")
+}
+
+/// The network as it is used for inference.
+pub(crate) fn for_inference(network: &LocalizationNet) -> LocalizationNet {
+    network.valid()
+}

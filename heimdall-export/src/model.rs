@@ -1,0 +1,324 @@
+//! The file, in memory.
+
+use std::collections::BTreeMap;
+
+use heimdall_features::FeatureShape;
+use heimdall_geo::LocalFrame;
+use heimdall_model::LocalizationNet;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::BATCH_AXIS;
+use crate::lower::{INPUT, MEANINGS, OUTPUTS, for_inference, lower};
+use crate::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use crate::{ExportConfig, ExportError};
+
+/// Version of the metadata that this crate writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// Name, type and shape of an input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Name.
+    pub name: String,
+    /// Type of the elements, as NumPy names it: `float32` or `float64`.
+    pub dtype: String,
+    /// Length of each axis; −1 for the batch, which may have any.
+    pub shape: Vec<i64>,
+}
+
+/// A network in the ONNX format, together with what it was made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxModel {
+    bytes: Vec<u8>,
+    shape: FeatureShape,
+    frame: LocalFrame,
+    sigma_scale: f64,
+    opset: u32,
+    ir_version: i64,
+    metadata: BTreeMap<String, String>,
+}
+
+impl OnnxModel {
+    /// The file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Shape of the features that the model takes.
+    pub fn shape(&self) -> FeatureShape {
+        self.shape
+    }
+
+    /// The frame from which positions are converted to degrees.
+    pub fn frame(&self) -> &LocalFrame {
+        &self.frame
+    }
+
+    /// The factor by which the standard deviations of the network are multiplied.
+    pub fn sigma_scale(&self) -> f64 {
+        self.sigma_scale
+    }
+
+    /// Version of the operator set.
+    pub fn opset(&self) -> u32 {
+        self.opset
+    }
+
+    /// Version of the file format.
+    pub fn ir_version(&self) -> i64 {
+        self.ir_version
+    }
+
+    /// The metadata of the file, every key with its prefix `heimdall.`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The inputs of the model, in their order.
+    pub fn inputs(&self) -> Vec<Port> {
+        let FeatureShape { receivers, bands, frames } = self.shape;
+        vec![port(INPUT, "float32", &[receivers, bands, frames])]
+    }
+
+    /// The outputs of the model, in their order.
+    pub fn outputs(&self) -> Vec<Port> {
+        let [position, uncertainty, covariance] = OUTPUTS;
+        vec![
+            port(position, "float64", &[2]),
+            port(uncertainty, "float64", &[2]),
+            port(covariance, "float64", &[2, 2]),
+        ]
+    }
+}
+
+fn port(name: &str, dtype: &str, shape: &[usize]) -> Port {
+    let lengths = shape.iter().map(|&length| i64::try_from(length).expect("axes are short"));
+    Port {
+        name: name.to_owned(),
+        dtype: dtype.to_owned(),
+        shape: std::iter::once(-1).chain(lengths).collect(),
+    }
+}
+
+/// Writes a network in the ONNX format.
+///
+/// The file takes levels in dB as they were extracted, and states degrees: standardization, batch
+/// norms, recalibration and the way from the local plane to degrees are inside.
+///
+/// | | name | elements | shape |
+/// |---|---|---|---|
+/// | input | `mel_spectrogram` | float32, dB | `[batch_size, receivers, bands, frames]` |
+/// | output | `position` | float64, ° | `[batch_size, 2]`: latitude, longitude |
+/// | output | `uncertainty` | float64, ° | `[batch_size, 2]`: 1 σ along latitude and longitude |
+/// | output | `covariance_m2` | float64, m² | `[batch_size, 2, 2]`: east, north |
+///
+/// Standard deviations are multiplied by `sigma_scale`, covariances by its square. The entries of
+/// `metadata` go into the file under `heimdall.` and their key, beside those that this function
+/// writes: `format_version`, `shape`, `network` (its configuration), `origin_latitude_deg`,
+/// `origin_longitude_deg`, `sigma_scale`, and the meaning of the input and of each output.
+///
+/// # Errors
+///
+/// - [`ExportError::InvalidConfig`] if `config` breaks one of its rules, or `sigma_scale` is not
+///   finite and above zero.
+/// - [`ExportError::ShapeMismatch`] if the network takes another number of receivers, or `shape` is
+///   empty.
+pub fn export(
+    network: &LocalizationNet,
+    frame: &LocalFrame,
+    shape: FeatureShape,
+    sigma_scale: f64,
+    metadata: &BTreeMap<String, String>,
+    config: &ExportConfig,
+) -> Result<OnnxModel, ExportError> {
+    config.validate()?;
+    check_sigma_scale(sigma_scale)?;
+    let receivers = network.config().input_channels;
+    if receivers != shape.receivers || shape.is_empty() {
+        let expected =
+            FeatureShape { receivers, bands: shape.bands.max(1), frames: shape.frames.max(1) };
+        return Err(ExportError::ShapeMismatch { expected, actual: shape });
+    }
+
+    let graph = lower(&for_inference(network), frame, shape, sigma_scale);
+    let metadata = complete(metadata, network, frame, shape, sigma_scale);
+    let entries: Vec<(&str, &str)> =
+        metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let bytes = model_proto(graph, config, &entries).encode_to_vec();
+    Ok(OnnxModel {
+        bytes,
+        shape,
+        frame: *frame,
+        sigma_scale,
+        opset: config.opset,
+        ir_version: config.ir_version(),
+        metadata,
+    })
+}
+
+pub(crate) fn check_sigma_scale(sigma_scale: f64) -> Result<(), ExportError> {
+    if sigma_scale > 0.0 && sigma_scale.is_finite() {
+        return Ok(());
+    }
+    Err(ExportError::InvalidConfig {
+        field: "sigma_scale",
+        expected: "finite and above zero",
+        actual: sigma_scale.to_string(),
+    })
+}
+
+/// Adds what the file is made from to the caller's metadata, and prefixes the keys.
+fn complete(
+    metadata: &BTreeMap<String, String>,
+    network: &LocalizationNet,
+    frame: &LocalFrame,
+    shape: FeatureShape,
+    sigma_scale: f64,
+) -> BTreeMap<String, String> {
+    let json = |value: serde_json::Result<String>| value.expect("numbers and strings are JSON");
+    let own = [
+        ("format_version", FORMAT_VERSION.to_string()),
+        ("shape", json(serde_json::to_string(&shape))),
+        ("network", json(serde_json::to_string(network.config()))),
+        ("origin_latitude_deg", frame.origin.latitude_deg().to_string()),
+        ("origin_longitude_deg", frame.origin.longitude_deg().to_string()),
+        ("sigma_scale", sigma_scale.to_string()),
+    ];
+    let own = own.map(|(key, value)| (format!("heimdall.{key}"), value));
+    let meanings =
+        MEANINGS.map(|(name, meaning)| (format!("heimdall.meaning.{name}"), meaning.to_owned()));
+    let prefixed = |(key, value): (&String, &String)| {
+        let key = key.strip_prefix("heimdall.").unwrap_or(key);
+        (format!("heimdall.{key}"), value.clone())
+    };
+    // What the file is really made from wins over what the caller says.
+    metadata.iter().map(prefixed).chain(own).chain(meanings).collect()
+}
+
+pub(crate) fn model_proto(
+    graph: GraphProto,
+    config: &ExportConfig,
+    metadata: &[(&str, &str)],
+) -> ModelProto {
+    let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    };
+    ModelProto {
+        ir_version: Some(config.ir_version()),
+        producer_name: Some("heimdall".to_owned()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        doc_string: Some(format!(
+            "Locates a radio transmitter from the levels of several receivers. The axis \
+             `{BATCH_AXIS}` has any length."
+        )),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(i64::from(config.opset)),
+        }],
+        metadata_props: metadata.iter().map(entry).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{frame, network, shape};
+
+    fn exported(metadata: &[(&str, &str)], config: &ExportConfig) -> OnnxModel {
+        let metadata = metadata.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        export(&network(1), &frame(), shape(), 1.25, &metadata, config).unwrap()
+    }
+
+    #[test]
+    fn file_states_versions_and_metadata() {
+        let config = ExportConfig { opset: 19, ..ExportConfig::default() };
+
+        let model =
+            exported(&[("git", "abc"), ("heimdall.seed", "7"), ("sigma_scale", "9")], &config);
+
+        let proto = ModelProto::decode(model.bytes()).unwrap();
+        let value = |key: &str| {
+            let mut entries = proto.metadata_props.iter();
+            entries.find(|entry| entry.key.as_deref() == Some(key))?.value.clone()
+        };
+        assert_eq!(proto.ir_version, Some(9));
+        assert_eq!(proto.opset_import[0].version, Some(19));
+        assert_eq!(value("heimdall.git").as_deref(), Some("abc"));
+        assert_eq!(value("heimdall.seed").as_deref(), Some("7"));
+        assert_eq!(value("heimdall.sigma_scale").as_deref(), Some("1.25"));
+        assert_eq!(value("heimdall.origin_latitude_deg").as_deref(), Some("44.75"));
+        assert!(value("heimdall.meaning.uncertainty").unwrap().contains("degrees"));
+        assert_eq!(proto.metadata_props.len(), model.metadata().len());
+    }
+
+    #[test]
+    fn batch_axis_of_every_port_is_open() {
+        let model = exported(&[], &ExportConfig::default());
+
+        let graph = ModelProto::decode(model.bytes()).unwrap().graph.unwrap();
+        let ports: Vec<_> = graph.input.iter().chain(&graph.output).collect();
+        assert_eq!(ports.len(), 4);
+        for port in ports {
+            let tensor = port.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+            let first = &tensor.shape.as_ref().unwrap().dim[0];
+            let open = crate::proto::Dimension::DimParam("batch_size".to_owned());
+            assert_eq!(first.value, Some(open));
+        }
+        assert_eq!(model.inputs()[0].shape, [-1, 3, 16, 8]);
+        assert_eq!(model.outputs()[2].shape, [-1, 2, 2]);
+    }
+
+    #[test]
+    fn nodes_stand_after_what_they_take() {
+        let model = exported(&[], &ExportConfig::default());
+
+        let graph = ModelProto::decode(model.bytes()).unwrap().graph.unwrap();
+        let mut known: std::collections::BTreeSet<&str> =
+            graph.initializer.iter().map(|tensor| tensor.name.as_deref().unwrap()).collect();
+        known.insert("mel_spectrogram");
+        for node in &graph.node {
+            for input in &node.input {
+                assert!(known.contains(input.as_str()), "{input} of {:?} is unknown", node.name);
+            }
+            assert!(known.insert(&node.output[0]), "{} is made twice", node.output[0]);
+        }
+    }
+
+    #[test]
+    fn same_network_gives_the_same_file() {
+        let config = ExportConfig::default();
+
+        assert!(exported(&[("a", "b")], &config) == exported(&[("a", "b")], &config));
+    }
+
+    #[test]
+    fn wrong_number_of_receivers_is_refused() {
+        let shape = FeatureShape { receivers: 4, ..shape() };
+
+        let error =
+            export(&network(1), &frame(), shape, 1.0, &BTreeMap::new(), &ExportConfig::default());
+
+        assert!(matches!(error, Err(ExportError::ShapeMismatch { expected, .. })
+            if expected.receivers == 3));
+    }
+
+    #[test]
+    fn scale_that_is_none_is_refused() {
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let model = export(
+                &network(1),
+                &frame(),
+                shape(),
+                scale,
+                &BTreeMap::new(),
+                &ExportConfig::default(),
+            );
+
+            assert!(matches!(model, Err(ExportError::InvalidConfig { field: "sigma_scale", .. })));
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Whether the written file says what the network says.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use heimdall_features::{FeatureMap, FeatureShape};
+use heimdall_geo::{
+    LocalFrame, LocalPosition, Position, WGS84_ECCENTRICITY_SQUARED, WGS84_SEMI_MAJOR_AXIS_KM,
+};
+use heimdall_model::LocalizationNet;
+use serde::{Deserialize, Serialize};
+use tract_onnx::prelude::{
+    DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor as TractTensor, tvec,
+};
+
+use crate::lower::for_inference;
+use crate::model::check_sigma_scale;
+use crate::{ExportConfig, ExportError};
+
+/// Batch sizes at which a file is run.
+const BATCH_SIZES: [usize; 4] = [1, 2, 7, 32];
+
+/// The largest differences between a written file and its network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parity {
+    /// What ran the file.
+    pub runtime: String,
+    /// Batch sizes at which it was run.
+    pub batch_sizes: Vec<usize>,
+    /// Samples on which it was run, at each batch size.
+    pub samples: usize,
+    /// Largest distance between the positions, in m.
+    pub position_difference_m_max: f64,
+    /// Largest difference of a latitude or longitude, in degrees.
+    pub position_difference_deg_max: f64,
+    /// Largest difference of a standard deviation, in degrees.
+    pub uncertainty_difference_deg_max: f64,
+    /// Largest difference of a standard deviation, as a share of it.
+    pub uncertainty_difference_relative_max: f64,
+    /// Largest difference of an element of a covariance, in m².
+    pub covariance_difference_m2_max: f64,
+    /// Largest difference of an element of a covariance, as a share of its trace.
+    pub covariance_difference_relative_max: f64,
+    /// Largest difference that was allowed, in degrees and of the covariance.
+    pub tolerance: f64,
+}
+
+impl Parity {
+    /// Whether every difference is within the tolerance.
+    pub fn is_within_tolerance(&self) -> bool {
+        [
+            self.position_difference_deg_max,
+            self.uncertainty_difference_deg_max,
+            self.covariance_difference_relative_max,
+        ]
+        .into_iter()
+        .all(|difference| difference <= self.tolerance)
+    }
+
+    /// Takes the outputs for one sample into account.
+    fn compare(&mut self, actual: &Row, expected: &Row) {
+        if actual.is_beyond_horizon() && expected.is_beyond_horizon() {
+            return;
+        }
+        let distance_m = match (actual.position(), expected.position()) {
+            (Some(actual), Some(expected)) => 1000.0 * actual.distance_km(&expected),
+            _ => f64::INFINITY,
+        };
+        raise(&mut self.position_difference_m_max, distance_m);
+        let [latitude, longitude] =
+            [0, 1].map(|axis| (actual.position_deg[axis] - expected.position_deg[axis]).abs());
+        raise(&mut self.position_difference_deg_max, latitude);
+        // −180° and 180° are the same.
+        raise(&mut self.position_difference_deg_max, longitude.min((360.0 - longitude).abs()));
+
+        for (actual, expected) in actual.uncertainty_deg.into_iter().zip(expected.uncertainty_deg) {
+            let difference = (actual - expected).abs();
+            raise(&mut self.uncertainty_difference_deg_max, difference);
+            raise(&mut self.uncertainty_difference_relative_max, difference / expected);
+        }
+        let trace = expected.covariance_m2[0] + expected.covariance_m2[3];
+        for (actual, expected) in actual.covariance_m2.into_iter().zip(expected.covariance_m2) {
+            let difference = (actual - expected).abs();
+            raise(&mut self.covariance_difference_m2_max, difference);
+            raise(&mut self.covariance_difference_relative_max, difference / trace);
+        }
+    }
+}
+
+/// Keeps the larger one; what is not a number is larger than any.
+fn raise(largest: &mut f64, difference: f64) {
+    let difference = if difference.is_nan() { f64::INFINITY } else { difference };
+    *largest = largest.max(difference);
+}
+
+/// The outputs for one sample, under the names of the file.
+struct Row {
+    position_deg: [f64; 2],
+    uncertainty_deg: [f64; 2],
+    covariance_m2: [f64; 4],
+}
+
+impl Row {
+    fn is_beyond_horizon(&self) -> bool {
+        self.position_deg.iter().all(|degrees| degrees.is_nan())
+    }
+
+    fn position(&self) -> Option<Position> {
+        let [latitude_deg, longitude_deg] = self.position_deg;
+        Position::new(latitude_deg, longitude_deg).ok()
+    }
+}
+
+/// Runs a written file at several batch sizes beside the network, and compares what they say.
+///
+/// The bytes are parsed and run by `tract-onnx`, which shares no code with the writer, at batch sizes
+/// 1, 2, 7 and 32. At each size every sample is run at least once; the last batch is filled up from
+/// the front. What the network states is brought to degrees by [`LocalFrame::to_position`].
+///
+/// # Errors
+///
+/// - [`ExportError::InvalidConfig`] if `config` breaks one of its rules, or `sigma_scale` is not
+///   finite and above zero.
+/// - [`ExportError::NoSamples`] if there are none.
+/// - [`ExportError::ShapeMismatch`] if a sample has another shape than the first one, or another
+///   number of receivers than the network.
+/// - [`ExportError::Runtime`] if the file cannot be run.
+/// - [`ExportError::Parity`] if a difference is above the tolerance.
+pub fn verify(
+    onnx: &[u8],
+    network: &LocalizationNet,
+    frame: &LocalFrame,
+    sigma_scale: f64,
+    samples: &[FeatureMap],
+    config: &ExportConfig,
+) -> Result<Parity, ExportError> {
+    config.validate()?;
+    check_sigma_scale(sigma_scale)?;
+    let shape = samples.first().ok_or(ExportError::NoSamples)?.shape;
+    let expected = FeatureShape { receivers: network.config().input_channels, ..shape };
+    for sample in samples {
+        if sample.shape != expected {
+            return Err(ExportError::ShapeMismatch { expected, actual: sample.shape });
+        }
+    }
+
+    let expected = by_network(network, frame, sigma_scale, samples);
+    let mut parity = Parity {
+        runtime: "tract-onnx".to_owned(),
+        batch_sizes: BATCH_SIZES.to_vec(),
+        samples: samples.len(),
+        position_difference_m_max: 0.0,
+        position_difference_deg_max: 0.0,
+        uncertainty_difference_deg_max: 0.0,
+        uncertainty_difference_relative_max: 0.0,
+        covariance_difference_m2_max: 0.0,
+        covariance_difference_relative_max: 0.0,
+        tolerance: config.check.max_abs_diff,
+    };
+    for batch_size in BATCH_SIZES {
+        let rows = by_file(onnx, shape, samples, batch_size)?;
+        for (row, expected) in rows.iter().zip(expected.iter().cycle()) {
+            parity.compare(row, expected);
+        }
+    }
+    if parity.is_within_tolerance() {
+        Ok(parity)
+    } else {
+        Err(ExportError::Parity { parity: Box::new(parity) })
+    }
+}
+
+/// What the file says: as many full batches as hold all samples, which are repeated.
+fn by_file(
+    onnx: &[u8],
+    shape: FeatureShape,
+    samples: &[FeatureMap],
+    batch_size: usize,
+) -> Result<Vec<Row>, ExportError> {
+    let input_shape = [batch_size, shape.receivers, shape.bands, shape.frames];
+    let model = tract_onnx::onnx()
+        // The stated shapes have an open batch axis; here it has a length.
+        .with_ignore_output_shapes(true)
+        .model_for_read(&mut &*onnx)?
+        .with_input_fact(0, f32::fact(input_shape).into())?
+        .into_optimized()?
+        .into_runnable()?;
+
+    let mut rows = Vec::new();
+    let mut cycle = samples.iter().cycle();
+    for _ in 0..samples.len().div_ceil(batch_size) {
+        let levels_db: Vec<f32> =
+            cycle.by_ref().take(batch_size).flat_map(|sample| sample.levels_db.clone()).collect();
+        let input = TractTensor::from_shape(&input_shape, &levels_db)?;
+        let outputs = model.run(tvec!(input.into()))?;
+        let columns: Vec<Vec<f64>> = outputs
+            .iter()
+            .map(|output| Ok(output.to_plain_array_view::<f64>()?.iter().copied().collect()))
+            .collect::<Result<_, ExportError>>()?;
+        for index in 0..batch_size {
+            rows.push(Row {
+                position_deg: [0, 1].map(|axis| columns[0][2 * index + axis]),
+                uncertainty_deg: [0, 1].map(|axis| columns[1][2 * index + axis]),
+                covariance_m2: [0, 1, 2, 3].map(|element| columns[2][4 * index + element]),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// What the network says, brought to degrees without the graph.
+fn by_network(
+    network: &LocalizationNet,
+    frame: &LocalFrame,
+    sigma_scale: f64,
+    samples: &[FeatureMap],
+) -> Vec<Row> {
+    let network = for_inference(network);
+    let device = network.devices().remove(0);
+    let mut rows = Vec::with_capacity(samples.len());
+    for batch in samples.chunks(32) {
+        let FeatureShape { receivers, bands, frames } = batch[0].shape;
+        let levels_db: Vec<f32> =
+            batch.iter().flat_map(|sample| sample.levels_db.clone()).collect();
+        let levels_db = TensorData::new(levels_db, [batch.len(), receivers, bands, frames]);
+        let estimate = network.forward(Tensor::from_data(levels_db, &device));
+        let [mean_km, cholesky_km] = [estimate.mean_km, estimate.cholesky_km].map(|x| {
+            x.into_data()
+                .convert::<f64>()
+                .try_to_vec::<f64>()
+                .expect("the elements were just converted")
+        });
+        for (mean_km, cholesky_km) in mean_km.chunks(2).zip(cholesky_km.chunks(3)) {
+            rows.push(row(frame, sigma_scale, mean_km, cholesky_km));
+        }
+    }
+    rows
+}
+
+fn row(frame: &LocalFrame, sigma_scale: f64, mean_km: &[f64], cholesky_km: &[f64]) -> Row {
+    let local = LocalPosition { east_km: mean_km[0], north_km: mean_km[1] };
+    let scaled = |element: f64| 1000.0 * sigma_scale * element;
+    let (l11, l21, l22) = (scaled(cholesky_km[0]), scaled(cholesky_km[1]), scaled(cholesky_km[2]));
+    let covariance_m2 = [l11 * l11, l11 * l21, l11 * l21, l21 * l21 + l22 * l22];
+    let Ok(position) = frame.to_position(&local) else {
+        return Row { position_deg: [f64::NAN; 2], uncertainty_deg: [f64::NAN; 2], covariance_m2 };
+    };
+    let [latitude_scale, longitude_scale] = degrees_per_km(&position);
+    let (north_km, east_km) = (covariance_m2[3].sqrt() / 1000.0, l11 / 1000.0);
+    Row {
+        position_deg: [position.latitude_deg(), position.longitude_deg()],
+        uncertainty_deg: [north_km * latitude_scale, east_km * longitude_scale],
+        covariance_m2,
+    }
+}
+
+/// Degrees of latitude per km to the north and of longitude per km to the east.
+pub(crate) fn degrees_per_km(position: &Position) -> [f64; 2] {
+    let (sin, cos) = position.latitude_deg().to_radians().sin_cos();
+    let w = 1.0 - WGS84_ECCENTRICITY_SQUARED * sin * sin;
+    let meridian_km = WGS84_SEMI_MAJOR_AXIS_KM * (1.0 - WGS84_ECCENTRICITY_SQUARED) / w.powf(1.5);
+    let prime_vertical_km = WGS84_SEMI_MAJOR_AXIS_KM / w.sqrt();
+    [meridian_km, prime_vertical_km * cos].map(|radius_km| 1_f64.to_degrees() / radius_km)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use heimdall_model::CovarianceKind;
+
+    use super::*;
+    use crate::sample::{features, frame, network, network_of, shape};
+    use crate::{CheckConfig, export};
+
+    fn written(network: &LocalizationNet, sigma_scale: f64, opset: u32) -> Vec<u8> {
+        let config = ExportConfig { opset, ..ExportConfig::default() };
+        export(network, &frame(), shape(), sigma_scale, &BTreeMap::new(), &config)
+            .unwrap()
+            .bytes()
+            .to_vec()
+    }
+
+    /// Both compute in 32 bits, in different orders: some 1e-6 of a spread of 85 km is 0.1 m.
+    #[test]
+    fn written_file_says_what_the_network_says() {
+        for (covariance, opset) in
+            [(CovarianceKind::Full, 17), (CovarianceKind::Diagonal, 14), (CovarianceKind::Full, 20)]
+        {
+            let network = network_of(covariance, 3);
+            let bytes = written(&network, 1.7, opset);
+
+            let parity =
+                verify(&bytes, &network, &frame(), 1.7, &features(3), &ExportConfig::default())
+                    .unwrap();
+
+            assert_eq!(parity.samples, 3);
+            assert!(parity.position_difference_m_max < 0.5, "{parity:?}");
+            assert!(parity.uncertainty_difference_relative_max < 1e-5, "{parity:?}");
+            assert!(parity.covariance_difference_relative_max < 1e-5, "{parity:?}");
+        }
+    }
+
+    /// Positions of the samples lie apart, so that equal outputs are no accident.
+    #[test]
+    fn samples_have_different_positions() {
+        let rows = by_network(&network(3), &frame(), 1.0, &features(2));
+
+        let [first, second] = [&rows[0], &rows[1]].map(|row| row.position().unwrap());
+        assert!(first.distance_km(&second) > 0.1, "{first:?}, {second:?}");
+        assert!(rows[0].covariance_m2[1].abs() > 1e6, "{:?}", rows[0].covariance_m2);
+    }
+
+    #[test]
+    fn file_of_another_network_is_refused() {
+        let bytes = written(&network(4), 1.0, 17);
+
+        let result =
+            verify(&bytes, &network(3), &frame(), 1.0, &features(1), &ExportConfig::default());
+
+        let Err(ExportError::Parity { parity }) = result else { panic!("{result:?}") };
+        assert!(parity.position_difference_deg_max > 1e-4, "{parity:?}");
+    }
+
+    /// Only uncertainty and covariance depend on the scale: a thousandth is seen there.
+    #[test]
+    fn file_of_another_scale_is_refused() {
+        let network = network(3);
+        let bytes = written(&network, 1.001, 17);
+
+        let result =
+            verify(&bytes, &network, &frame(), 1.0, &features(1), &ExportConfig::default());
+
+        let Err(ExportError::Parity { parity }) = result else { panic!("{result:?}") };
+        assert!(parity.position_difference_m_max < 0.5, "{parity:?}");
+        assert!((parity.uncertainty_difference_relative_max - 1e-3).abs() < 1e-5, "{parity:?}");
+        assert!((parity.covariance_difference_relative_max) > 1e-3, "{parity:?}");
+    }
+
+    #[test]
+    fn tolerance_is_that_of_the_configuration() {
+        let network = network(3);
+        let bytes = written(&network, 1.0, 17);
+        let config =
+            ExportConfig { check: CheckConfig { max_abs_diff: 1e-15 }, ..ExportConfig::default() };
+
+        let result = verify(&bytes, &network, &frame(), 1.0, &features(2), &config);
+
+        assert!(matches!(result, Err(ExportError::Parity { parity }) if parity.tolerance < 1e-14));
+    }
+
+    #[test]
+    fn file_that_is_none_is_refused() {
+        let result =
+            verify(b"no model", &network(3), &frame(), 1.0, &features(1), &ExportConfig::default());
+
+        assert!(matches!(result, Err(ExportError::Runtime { .. })));
+    }
+
+    #[test]
+    fn verification_takes_samples_of_one_shape() {
+        let network = network(3);
+        let mut samples = features(2);
+        samples[1].shape.frames = 9;
+
+        let config = ExportConfig::default();
+        let none = verify(&[], &network, &frame(), 1.0, &[], &config);
+        let uneven = verify(&[], &network, &frame(), 1.0, &samples, &config);
+
+        assert!(matches!(none, Err(ExportError::NoSamples)));
+        assert!(matches!(uneven, Err(ExportError::ShapeMismatch { actual, .. })
+            if actual.frames == 9));
+    }
+}
