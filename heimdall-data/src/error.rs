@@ -233,7 +233,7 @@ pub enum DataError {
         /// File of the recording.
         path: PathBuf,
         /// Why it is not.
-        source: Box<DataError>,
+        source: Box<Self>,
     },
 
     /// Some samples are no numbers.
@@ -399,7 +399,7 @@ pub enum DataError {
         /// Key of the object.
         key: String,
         /// Why it cannot be.
-        source: Box<DataError>,
+        source: Box<Self>,
     },
 
     // Features.

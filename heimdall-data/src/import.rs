@@ -11,9 +11,9 @@ use heimdall_features::UtcTime;
 use serde::{Deserialize, Serialize};
 use table::{KnownSource, read_receivers, read_sources};
 use tokio::fs;
-use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
+use crate::store::compute;
 use crate::{
     DataError, KiwiRecording, RecordingEntry, RecordingFormat, RecordingLimits, Recordings,
     check_recording, read_kiwi_wav,
@@ -105,8 +105,7 @@ pub async fn import_kiwi_folder(
         let file = file_name(&path);
         let bytes = bytes::Bytes::from(read(&path).await?);
         let limits = config.limits.clone();
-        // Arithmetic has no business on a thread that serves I/O.
-        let decoding = spawn_blocking({
+        let decoding = compute({
             let (bytes, file) = (bytes.clone(), file.clone());
             move || {
                 let kiwi = read_kiwi_wav(&bytes, &file)?;
@@ -114,7 +113,7 @@ pub async fn import_kiwi_folder(
                 Ok(kiwi)
             }
         });
-        let kiwi = match decoding.await.expect("decoding does not panic") {
+        let kiwi = match decoding.await {
             Ok(kiwi) => kiwi,
             Err(reason) if config.strict => {
                 return Err(DataError::Unusable { path, source: Box::new(reason) });

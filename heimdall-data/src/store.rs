@@ -73,7 +73,8 @@ impl Recordings {
 
     /// Stores bytes under a key, at once or not at all, and returns their digest for the catalog.
     ///
-    /// Any text is a key; characters that a file name could not have are escaped.
+    /// Any text is a key; characters that a file name could not have are escaped. As in all
+    /// folders, `a` and `a/b` cannot both be there.
     ///
     /// # Errors
     ///
@@ -121,8 +122,7 @@ impl Recordings {
             .map_err(object_error(key, "read"))?;
         let bytes = object.bytes().await.map_err(object_error(key, "read"))?;
         let entry = entry.clone();
-        // Arithmetic has no business on a thread that serves I/O.
-        spawn_blocking(move || decode(&bytes, &entry)).await.expect("decoding does not panic")
+        compute(move || decode(&bytes, &entry)).await
     }
 
     /// Finishes the catalog, so that the folder can be read.
@@ -164,8 +164,12 @@ fn decode(bytes: &[u8], entry: &RecordingEntry) -> Result<IqRecording, DataError
 }
 
 async fn digest_of(bytes: Bytes) -> String {
-    let hash = spawn_blocking(move || blake3::hash(&bytes));
-    hash.await.expect("hashing does not panic").to_hex().to_string()
+    compute(move || blake3::hash(&bytes)).await.to_hex().to_string()
+}
+
+/// Does arithmetic where it holds up no thread that serves I/O.
+pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.expect("decoding and hashing do not panic")
 }
 
 fn local_store(objects: &Path) -> Result<Arc<dyn ObjectStore>, DataError> {

@@ -1,6 +1,7 @@
 //! A catalog in a file of SQLite.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use heimdall_geo::Receiver;
@@ -44,7 +45,7 @@ impl Catalog {
         let path = absolute(path)?;
         if let Err(source) = fs::File::create_new(&path).await {
             return Err(match source.kind() {
-                std::io::ErrorKind::AlreadyExists => DataError::AlreadyExists { path },
+                io::ErrorKind::AlreadyExists => DataError::AlreadyExists { path },
                 _ => DataError::Write { path, source },
             });
         }
@@ -299,7 +300,10 @@ impl Catalog {
         if fs::try_exists(&finished).await.map_err(write)? {
             fs::remove_file(&finished).await.map_err(write)?;
         }
-        let target = finished.to_str().expect("SQLite has opened a path beside this one");
+        let Some(target) = finished.to_str() else {
+            // SQLite has not opened a path beside it either.
+            return Err(write(io::ErrorKind::InvalidFilename.into()));
+        };
         let vacuum = sqlx::query("VACUUM INTO $1").bind(target).execute(&self.pool).await;
         self.pool.close().await;
         vacuum.map_err(refused("be finished"))?;

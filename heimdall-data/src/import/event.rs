@@ -20,34 +20,29 @@ pub(super) struct Heard {
     pub(super) entry: RecordingEntry,
 }
 
-/// Recordings at one frequency that have some time in common.
-struct Group {
-    start: UtcTime,
-    end_s: f64,
-    members: Vec<Heard>,
+/// Two recordings at one frequency that overlap.
+struct Overlap {
+    duration_s: f64,
+    first: usize,
+    second: usize,
 }
 
-impl Group {
-    /// Seconds that a recording has in common with all members.
-    ///
-    /// Recordings come in the order of their starts, so that theirs is the later one.
-    fn overlap_s(&self, heard: &Heard, origin: UtcTime) -> f64 {
-        self.end_s.min(end_s(&heard.entry, origin)) - heard.entry.start.seconds_since(&origin)
-    }
-
-    fn frequency_hz(&self) -> f64 {
-        self.members[0].entry.center_frequency_hz
-    }
+/// Recordings that share a stretch of time, in seconds after the first of all.
+struct Group {
+    common_start_s: f64,
+    common_end_s: f64,
+    members: Vec<usize>,
 }
 
 /// Makes an event of the recordings that were made at one frequency and at one time.
 ///
-/// All recordings of an event have a stretch of time in common; where a recording fits into
-/// several events, it joins the one with which it has the longest.
+/// All recordings of an event have a stretch of time in common, and are of different receivers.
+/// Those with the longest overlap come together first, so that each of successive files of one
+/// receiver finds the files that belong to it.
 ///
 /// # Errors
 ///
-/// [`DataError::OverlappingRecordings`] if an event has two recordings of one receiver.
+/// [`DataError::OverlappingRecordings`] if two recordings of one receiver overlap.
 pub(super) fn group_events(
     mut heard: Vec<Heard>,
     sources: &[KnownSource],
@@ -56,54 +51,93 @@ pub(super) fn group_events(
     let Some(origin) = heard.first().map(|heard| heard.entry.start) else {
         return Ok(Vec::new());
     };
-    let mut groups: Vec<Group> = Vec::new();
-    // Those before it have ended.
-    let mut first_open = 0;
-    for heard in heard {
-        let start_s = heard.entry.start.seconds_since(&origin);
-        while groups.get(first_open).is_some_and(|group| group.end_s <= start_s) {
-            first_open += 1;
+    let spans_s: Vec<(f64, f64)> = heard.iter().map(|heard| span_s(&heard.entry, origin)).collect();
+
+    let mut group_of: Vec<usize> = (0..heard.len()).collect();
+    let mut groups: Vec<Group> = (spans_s.iter().enumerate())
+        .map(|(index, &(common_start_s, common_end_s))| Group {
+            common_start_s,
+            common_end_s,
+            members: vec![index],
+        })
+        .collect();
+    for Overlap { first, second, .. } in find_overlaps(&heard, &spans_s)? {
+        let (into, from) =
+            (group_of[first].min(group_of[second]), group_of[first].max(group_of[second]));
+        if into == from {
+            continue;
         }
-        let same_frequency = |group: &&mut Group| {
-            group.frequency_hz().total_cmp(&heard.entry.center_frequency_hz).is_eq()
-        };
-        let best = groups[first_open..]
-            .iter_mut()
-            .filter(same_frequency)
-            .max_by(|a, b| a.overlap_s(&heard, origin).total_cmp(&b.overlap_s(&heard, origin)))
-            .filter(|group| group.overlap_s(&heard, origin) >= OVERLAP_S_MIN);
-        match best {
-            Some(group) => {
-                let receiver = &heard.entry.receiver;
-                if let Some(other) = group.members.iter().find(|m| m.entry.receiver == *receiver) {
-                    return Err(DataError::OverlappingRecordings {
-                        receiver: receiver.clone(),
-                        first: other.path.clone(),
-                        second: heard.path,
-                    });
-                }
-                group.end_s = group.end_s.min(end_s(&heard.entry, origin));
-                group.members.push(heard);
-            }
-            None => groups.push(Group {
-                start: heard.entry.start,
-                end_s: end_s(&heard.entry, origin),
-                members: vec![heard],
-            }),
+        let common_start_s = groups[into].common_start_s.max(groups[from].common_start_s);
+        let common_end_s = groups[into].common_end_s.min(groups[from].common_end_s);
+        let shared_receiver = groups[into].members.iter().any(|&a| {
+            groups[from].members.iter().any(|&b| heard[a].entry.receiver == heard[b].entry.receiver)
+        });
+        if common_end_s - common_start_s < OVERLAP_S_MIN || shared_receiver {
+            continue;
         }
+        let moved = std::mem::take(&mut groups[from].members);
+        for &member in &moved {
+            group_of[member] = into;
+        }
+        groups[into].members.extend(moved);
+        groups[into].members.sort_unstable();
+        (groups[into].common_start_s, groups[into].common_end_s) = (common_start_s, common_end_s);
     }
 
+    // A group has the place of its earliest member, so that events are in the order of time.
     let mut ids = HashSet::new();
-    Ok(groups.into_iter().map(|group| event_of(group, sources, &mut ids)).collect())
+    let mut entries: Vec<_> = heard.into_iter().map(|heard| Some(heard.entry)).collect();
+    Ok(groups
+        .into_iter()
+        .filter(|group| !group.members.is_empty())
+        .map(|group| group.members.iter().filter_map(|&member| entries[member].take()).collect())
+        .map(|recordings| event_of(recordings, sources, &mut ids))
+        .collect())
 }
 
-fn end_s(entry: &RecordingEntry, origin: UtcTime) -> f64 {
-    entry.start.seconds_since(&origin) + entry.sample_count as f64 / entry.sample_rate_hz
+/// Lists the pairs of recordings that overlap, the longest overlap first.
+fn find_overlaps(heard: &[Heard], spans_s: &[(f64, f64)]) -> Result<Vec<Overlap>, DataError> {
+    let mut overlaps = Vec::new();
+    for (first, a) in heard.iter().enumerate() {
+        let (_, end_s) = spans_s[first];
+        // Later ones start after this one has ended.
+        let open = spans_s[first + 1..].iter().take_while(|(start_s, _)| *start_s < end_s);
+        for (second, &(other_start_s, other_end_s)) in (first + 1..).zip(open) {
+            let b = &heard[second];
+            let duration_s = end_s.min(other_end_s) - other_start_s;
+            let (hz, other_hz) = (a.entry.center_frequency_hz, b.entry.center_frequency_hz);
+            if duration_s < OVERLAP_S_MIN || hz.total_cmp(&other_hz).is_ne() {
+                continue;
+            }
+            if a.entry.receiver == b.entry.receiver {
+                return Err(DataError::OverlappingRecordings {
+                    receiver: a.entry.receiver.clone(),
+                    first: a.path.clone(),
+                    second: b.path.clone(),
+                });
+            }
+            overlaps.push(Overlap { duration_s, first, second });
+        }
+    }
+    // Stable, so that equals stay in the order of time.
+    overlaps.sort_by(|a, b| b.duration_s.total_cmp(&a.duration_s));
+    Ok(overlaps)
 }
 
-fn event_of(group: Group, sources: &[KnownSource], ids: &mut HashSet<String>) -> EventEntry {
-    let center_hz = group.frequency_hz();
-    let half_band_hz = group.members[0].entry.sample_rate_hz / 2.0;
+fn span_s(entry: &RecordingEntry, origin: UtcTime) -> (f64, f64) {
+    let start_s = entry.start.seconds_since(&origin);
+    (start_s, start_s + entry.sample_count as f64 / entry.sample_rate_hz)
+}
+
+/// Makes an event of recordings in the order of their starts, of which there is at least one.
+fn event_of(
+    recordings: Vec<RecordingEntry>,
+    sources: &[KnownSource],
+    ids: &mut HashSet<String>,
+) -> EventEntry {
+    let start = recordings[0].start;
+    let center_hz = recordings[0].center_frequency_hz;
+    let half_band_hz = recordings[0].sample_rate_hz / 2.0;
     let offset_hz = |source: &&KnownSource| (source.frequency_hz - center_hz).abs();
     let source = sources
         .iter()
@@ -112,7 +146,7 @@ fn event_of(group: Group, sources: &[KnownSource], ids: &mut HashSet<String>) ->
     let source_name =
         source.map_or_else(|| format!("unknown_{center_hz}"), |source| source.name.clone());
 
-    let time = time_text(group.start);
+    let time = time_text(start);
     let first_id = format!("{time}_{center_hz}");
     let mut id = first_id.clone();
     let mut count = 1;
@@ -126,8 +160,8 @@ fn event_of(group: Group, sources: &[KnownSource], ids: &mut HashSet<String>) ->
         source: source_name,
         position: source.and_then(|source| source.position),
         frequency_hz: source.map_or(center_hz, |source| source.frequency_hz),
-        start: group.start,
-        recordings: group.members.into_iter().map(|heard| heard.entry).collect(),
+        start,
+        recordings,
     }
 }
 
@@ -233,7 +267,7 @@ mod tests {
 
         let unknown = event(4.996e6);
         assert_eq!((unknown.source.as_str(), unknown.position), ("unknown_4996000", None));
-        assert_eq!(unknown.frequency_hz, 4.996e6);
+        assert!((unknown.frequency_hz - 4.996e6).abs() < 1e-6);
     }
 
     #[test]

@@ -67,12 +67,13 @@ pub(super) fn read_sources(
 /// A table with named columns.
 struct Table<'a> {
     path: &'a Path,
+    bytes: &'a [u8],
     header: StringRecord,
     records: Vec<StringRecord>,
 }
 
 impl<'a> Table<'a> {
-    fn read(path: &'a Path, bytes: &[u8], columns: &[&'static str]) -> Result<Self, DataError> {
+    fn read(path: &'a Path, bytes: &'a [u8], columns: &[&'static str]) -> Result<Self, DataError> {
         let unreadable =
             |source| DataError::Table { path: path.to_owned(), source: Box::new(source) };
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
@@ -83,7 +84,7 @@ impl<'a> Table<'a> {
             }
         }
         let records = reader.into_records().collect::<Result<_, _>>().map_err(unreadable)?;
-        Ok(Self { path, header, records })
+        Ok(Self { path, bytes, header, records })
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
@@ -152,10 +153,19 @@ impl Row<'_> {
         }
     }
 
+    /// Number of the line, from 1 on; the position of a record is before the blank lines above it.
+    fn line(&self) -> u64 {
+        let bytes = self.table.bytes;
+        let before = self.record.position().map_or(0, |position| position.byte() as usize);
+        let blank = bytes.iter().skip(before).take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let start = before + blank.count();
+        1 + bytes.iter().take(start).filter(|byte| **byte == b'\n').count() as u64
+    }
+
     fn invalid(&self, column: &'static str, expected: &'static str) -> DataError {
         DataError::Cell {
             path: self.table.path.to_owned(),
-            line: self.record.position().map_or(0, csv::Position::line),
+            line: self.line(),
             column,
             expected,
             actual: self.cell(column).to_owned(),

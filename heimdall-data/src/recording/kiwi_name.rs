@@ -99,7 +99,7 @@ mod tests {
         for (name, expected) in cases {
             match KiwiName::parse(name) {
                 Err(DataError::KiwiFileName { missing, .. }) => {
-                    assert_eq!(missing, expected, "{name}")
+                    assert_eq!(missing, expected, "{name}");
                 }
                 other => panic!("{name} gives {other:?}"),
             }

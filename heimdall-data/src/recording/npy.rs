@@ -74,8 +74,9 @@ pub fn write_npy(samples: &[Complex32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + samples.len() * SAMPLE_BYTES);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[1, 0]);
-    let header_length = u16::try_from(header_length).expect("a header of one axis is short");
-    bytes.extend_from_slice(&header_length.to_le_bytes());
+    // The header of one axis is shorter than 2^16 bytes.
+    let [low, high, ..] = header_length.to_le_bytes();
+    bytes.extend_from_slice(&[low, high]);
     bytes.extend_from_slice(header.as_bytes());
     for sample in samples {
         bytes.extend_from_slice(&sample.re.to_le_bytes());

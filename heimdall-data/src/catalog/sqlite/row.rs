@@ -2,6 +2,7 @@
 
 use heimdall_features::{ClockQuality, UtcTime};
 use heimdall_geo::{Position, Receiver};
+use sqlx::error::DatabaseError;
 use sqlx::{FromRow, SqliteConnection};
 
 use super::super::{Approval, EventEntry, RecordingEntry, RecordingFormat};
@@ -211,7 +212,7 @@ pub(super) async fn insert_event(
     .await;
     match inserted {
         Ok(_) => Ok(()),
-        Err(error) if error.as_database_error().is_some_and(|e| e.is_unique_violation()) => {
+        Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => {
             Err(DataError::Duplicate { kind: "event", name: event.id.clone() })
         }
         Err(error) => Err(refused(format!("add the event `{}`", event.id))(error)),
