@@ -123,8 +123,8 @@ pub struct DelayFix {
 /// first). So the third delay of three receivers, which says nothing new about the position, does
 /// not make the fix look better than it is. The time of emission cancels in each delay.
 ///
-/// **Search.** The likelihood is computed on a grid that covers the region, and the best of its
-/// local maxima are refined by the method of Levenberg and Marquardt, which may not leave the
+/// **Search.** The likelihood is computed on a grid that covers the region, and on circles around the
+/// receivers; the best of its local maxima are refined by the method of Levenberg and Marquardt, which may not leave the
 /// region. A search that ends at the border is no fix.
 ///
 /// **Ambiguity.** Three receivers often leave two positions, and four near a line too. Every refined

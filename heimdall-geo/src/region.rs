@@ -88,11 +88,20 @@ impl Region {
             .expect("a share of the way between two positions is a position")
     }
 
-    /// Moves a position to the nearest latitude and longitude of the region, and says whether it
-    /// was outside.
-    pub(crate) fn clamp(&self, position: &Position) -> (Position, bool) {
+    /// Whether a position lies on the border, within 0.1 mm.
+    pub(crate) fn is_on_border(&self, position: &Position) -> bool {
+        const NEAR_DEG: f64 = 1e-9;
+        let near = |a_deg: f64, b_deg: f64| (a_deg - b_deg).abs() < NEAR_DEG;
+        [self.south_west, self.north_east].iter().any(|corner| {
+            near(position.latitude_deg(), corner.latitude_deg())
+                || near(position.longitude_deg(), corner.longitude_deg())
+        })
+    }
+
+    /// Moves a position to the nearest latitude and longitude of the region.
+    pub(crate) fn clamp(&self, position: &Position) -> Position {
         if self.contains(position) {
-            return (*position, false);
+            return *position;
         }
         let latitude_deg = position
             .latitude_deg()
@@ -106,9 +115,7 @@ impl Region {
         } else {
             self.south_west.longitude_deg()
         };
-        let clamped = Position::new(latitude_deg, longitude_deg)
-            .expect("both degrees are those of a position");
-        (clamped, true)
+        Position::new(latitude_deg, longitude_deg).expect("both degrees are those of a position")
     }
 
     /// Distance from the southern to the northern border, in degrees of latitude.
@@ -190,11 +197,12 @@ mod tests {
             let region = region(south, west, south + height, east);
             let position = position(latitude, longitude);
 
-            let (clamped, was_outside) = region.clamp(&position);
+            let clamped = region.clamp(&position);
 
             prop_assert!(region.contains(&clamped), "{:?} is outside of {:?}", clamped, region);
-            prop_assert_eq!(was_outside, !region.contains(&position));
+            let was_outside = !region.contains(&position);
             prop_assert_eq!(was_outside, clamped != position);
+            prop_assert_eq!(was_outside, region.is_on_border(&clamped));
         }
 
         #[test]

@@ -1,8 +1,12 @@
 //! The likelihood on a grid over the region, and the places on it where a search should start.
 
+use std::f64::consts::TAU;
+
 use super::DelaySolverConfig;
 use super::model::DelayModel;
 use crate::GeoError;
+use crate::LocalFrame;
+use crate::LocalPosition;
 use crate::Position;
 use crate::Region;
 use crate::WGS84_SEMI_MAJOR_AXIS_KM;
@@ -14,11 +18,20 @@ const POINTS_MAX: f64 = 1e6;
 /// Searches that start on each of the two maps of the likelihood, at most.
 const STARTS_MAX: usize = 32;
 
+/// Circles around each receiver on which a search starts.
+const CIRCLES: i32 = 8;
+/// Points that are compared on each of them.
+const CIRCLE_POINTS: usize = 12;
+
 /// Finds the points of a grid over the region from which the position should be searched.
 ///
 /// They are the best local minima of χ² on two maps. On the first one, a grid step of travel time
 /// is added to the timing errors: valleys are then wider than the grid, and none is overlooked. The
 /// second one is the true χ²: it shows two valleys apart that the first one has merged.
+///
+/// Travel times have a kink at each receiver, around which valleys are as narrow as the transmitter
+/// is near. So the best points of circles around the receivers are added, from the distance of two
+/// grid points inwards by halves.
 pub(super) fn starts(
     model: &DelayModel,
     region: &Region,
@@ -40,7 +53,35 @@ pub(super) fn starts(
     starts.extend(valleys(&sharp, grid.columns));
     starts.sort_unstable();
     starts.dedup();
-    Ok(starts.into_iter().map(|point| grid.position(region, point)).collect())
+    let mut starts: Vec<Position> =
+        starts.into_iter().map(|point| grid.position(region, point)).collect();
+    for &receiver in model.receivers() {
+        starts.extend((0..CIRCLES).filter_map(|halvings| {
+            let radius_km = grid.step_km * 0.5_f64.powi(halvings);
+            best_of_circle(model, region, receiver, radius_km)
+        }));
+    }
+    Ok(starts)
+}
+
+/// Finds the point with the smallest χ² on the part of a circle that lies in the region.
+fn best_of_circle(
+    model: &DelayModel,
+    region: &Region,
+    center: Position,
+    radius_km: f64,
+) -> Option<Position> {
+    let frame = LocalFrame { origin: center };
+    let points = (0..CIRCLE_POINTS).filter_map(|point| {
+        let (sin, cos) = (TAU * point as f64 / CIRCLE_POINTS as f64).sin_cos();
+        let local = LocalPosition { east_km: radius_km * sin, north_km: radius_km * cos };
+        // A circle of a coarse grid may leave the hemisphere.
+        let position = frame.to_position(&local).ok()?;
+        region
+            .contains(&position)
+            .then(|| (position, model.chi_squared(&model.travel_s(&position))))
+    });
+    points.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(position, _)| position)
 }
 
 /// Points at the centers of equal cells of a region, row by row from the south-west.

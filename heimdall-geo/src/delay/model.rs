@@ -26,7 +26,6 @@ const DETERMINANT_SHARE_MIN: f64 = 1e-12;
 
 /// The delays, with all that is needed to compare them to those of a position.
 pub(super) struct DelayModel {
-    /// Where the receivers stand that some delay names.
     receivers: Vec<Position>,
     /// For each delay, the first and the second of `receivers`.
     pairs: Vec<(usize, usize)>,
@@ -46,7 +45,7 @@ pub(super) struct Optimum {
     /// Inverse of the normal equations, in the plane that touches the Earth at the position; none
     /// where the position is not determined.
     pub(super) covariance: Option<Covariance>,
-    /// Whether only the border has kept the search from going on.
+    /// Whether the search has ended on the border of the region.
     pub(super) on_border: bool,
 }
 
@@ -54,8 +53,12 @@ impl Optimum {
     /// Whether the other one lies within a tenth of a standard deviation, or a meter.
     pub(super) fn is_near(&self, other: &Self) -> bool {
         let distance_km = self.position.distance_km(&other.position);
-        if distance_km < 0.001 || distance_km > STEP_KM_MAX {
-            return distance_km < 0.001;
+        if distance_km < 0.001 {
+            return true;
+        }
+        // In the plane, the far side of the Earth would look near.
+        if distance_km > STEP_KM_MAX {
+            return false;
         }
         let offset = LocalFrame { origin: self.position }.to_local(&other.position);
         self.covariance.is_some_and(|covariance| covariance.mahalanobis_squared(offset) < 0.01)
@@ -113,6 +116,11 @@ impl DelayModel {
         }
     }
 
+    /// Where the receivers stand that some delay names.
+    pub(super) fn receivers(&self) -> &[Position] {
+        &self.receivers
+    }
+
     /// Computes how long the signal travels to each receiver that a delay names.
     pub(super) fn travel_s(&self, position: &Position) -> Vec<f64> {
         self.receivers.iter().map(|r| position.distance_km(r) / self.speed_km_s).collect()
@@ -168,22 +176,18 @@ impl DelayModel {
     pub(super) fn refine(&self, start: Position, region: &Region) -> Optimum {
         let mut position = start;
         let mut view = self.view(&position);
-        let mut on_border = false;
         let mut damping = 1e-3;
         for _ in 0..STEPS_MAX {
             let Some(step) = damped_step(&view, damping) else { break };
             let frame = LocalFrame { origin: position };
             let Ok(target) = frame.to_position(&step) else { break };
-            let (target, stopped) = region.clamp(&target);
+            let target = region.clamp(&target);
             let moved_km = position.distance_km(&target);
             let target_view = self.view(&target);
-            let is_better = target_view.chi_squared() <= view.chi_squared();
-            if is_better {
-                (position, view, on_border) = (target, target_view, stopped);
+            if target_view.chi_squared() <= view.chi_squared() {
+                (position, view) = (target, target_view);
                 damping = (damping / 10.0).max(1e-12);
             } else {
-                // A shorter step may be better, but not from where the border stops every one.
-                on_border = stopped && moved_km < STEP_KM_MIN;
                 damping *= 10.0;
             }
             if moved_km < STEP_KM_MIN {
@@ -195,7 +199,7 @@ impl DelayModel {
             position,
             chi_squared: view.chi_squared(),
             covariance: inverse_if_determined(&normal),
-            on_border,
+            on_border: region.is_on_border(&position),
         }
     }
 }

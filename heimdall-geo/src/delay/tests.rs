@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Ellipse;
 use crate::LocalFrame;
+use crate::LocalPosition;
 use crate::arrival_bound;
 use crate::random::Random;
 
@@ -87,6 +88,26 @@ fn dcf77_is_found_by_exact_delays() {
     }
 }
 
+/// Close to a receiver the valleys of χ² are narrow.
+#[test]
+fn transmitter_close_to_a_receiver_is_found() {
+    let receivers = north_west_italy();
+    let region = region(44.1, 6.9, 45.8, 9.5);
+    let frame = LocalFrame { origin: receivers[6] };
+    for distance_km in [0.1, 0.5, 2.0, 4.0, 8.0] {
+        for turn in 0..8 {
+            let (sin, cos) = (std::f64::consts::TAU * f64::from(turn) / 8.0).sin_cos();
+            let local = LocalPosition { east_km: distance_km * sin, north_km: distance_km * cos };
+            let transmitter = frame.to_position(&local).unwrap();
+            let delays = exact(transmitter, &receivers, &all_pairs(7), 1e-7);
+
+            let fix = locate_by_delays(&receivers, &delays, &region, &vhf()).unwrap();
+
+            assert!(fix.position.distance_km(&transmitter) < 0.01, "{fix:?} is not {local:?}");
+        }
+    }
+}
+
 #[test]
 fn fix_does_not_depend_on_how_the_region_is_cut() {
     let (receivers, transmitter) = dcf77();
@@ -145,15 +166,13 @@ fn both_branches_of_three_receivers_are_reported() {
             assert!((delay.delay_s - explained.delay_s).abs() < 1e-10, "{branch:?}");
         }
     }
-    for (kept, other) in [(branches[0], branches[1]), (branches[1], branches[0])] {
-        let around = |p: Position| (p.latitude_deg(), p.longitude_deg());
-        let ((lat, lon), size) = (around(kept), 0.3);
-        let narrow = region(lat - size, lon - size, lat + size, lon + size);
-        if narrow.contains(&other) {
-            continue;
-        }
+    for branch in branches {
+        // 11 km from north to south, so that the other branch is outside.
+        let (latitude, longitude) = (branch.latitude_deg(), branch.longitude_deg());
+        let narrow = region(latitude - 0.05, longitude - 0.05, latitude + 0.05, longitude + 0.05);
         let fix = locate_by_delays(&receivers, &delays, &narrow, &config).unwrap();
-        assert!(fix.position.distance_km(&kept) < 0.01, "{fix:?}");
+
+        assert!(fix.position.distance_km(&branch) < 0.01, "{fix:?}");
         assert!(fix.alternatives.is_empty(), "{fix:?}");
     }
 }
@@ -269,6 +288,28 @@ fn contradiction_inflates_the_covariance() {
     assert!((fix.residual_rms_s - 10e-6).abs() < 1e-10, "{fix:?}");
     let growth = fix.covariance.east_km2 / consistent.covariance.east_km2;
     assert!((growth - 300.0).abs() < 1.0, "{growth}");
+}
+
+/// Each delay alone is possible, but together they say that one of receivers 1 and 2 hears the
+/// signal earlier than the other by more than the way between them takes: no position explains
+/// that. The search must not pass off the point of the border where it is stopped as a fix.
+#[test]
+fn hyperbolas_that_do_not_meet_are_no_fix() {
+    let (receivers, _) = dcf77();
+    let share_of_way = |first: usize, second: usize, share: f64| PairDelay {
+        first,
+        second,
+        delay_s: share * receivers[first].distance_km(&receivers[second]) / SPEED_OF_LIGHT_KM_S,
+        sigma_s: 50e-6,
+    };
+    let config = DelaySolverConfig { timing_floor_s: 0.0, ..DelaySolverConfig::default() };
+    for share in [0.5, 0.55, 0.6, 0.7, -0.5, -0.55, -0.6, -0.7] {
+        let delays = [share_of_way(0, 1, -share), share_of_way(0, 2, share)];
+
+        let error = locate_by_delays(&receivers, &delays, &central_europe(), &config).unwrap_err();
+
+        assert!(matches!(error, GeoError::OutsideRegion { .. }), "{error}");
+    }
 }
 
 /// With many receivers, one that is late shows in its arrival residual.
