@@ -40,6 +40,21 @@ impl Peak {
     }
 }
 
+/// A narrow range of frequencies that holds half of the power.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line {
+    lower_hz: f64,
+    upper_hz: f64,
+    /// Effective width: that of a flat band with the same mean square frequency.
+    pub(crate) width_hz: f64,
+}
+
+impl Line {
+    fn contains(&self, frequency_hz: f64) -> bool {
+        self.lower_hz <= frequency_hz && frequency_hz <= self.upper_hz
+    }
+}
+
 /// A correlation and its first two derivatives with respect to the delay.
 #[derive(Clone, Copy, Debug, Default)]
 struct Derivatives {
@@ -125,13 +140,17 @@ impl CrossSpectrum {
         Some(Peak { delay_s, ratio, coherence, value: at_peak.value, center, spread })
     }
 
-    /// Computes the power of the peak over that which signals that are independent of each other
-    /// have on average at any delay. A spectral line at the center adds to both and is left out.
-    pub(crate) fn significance(&self, peak: &Peak) -> f64 {
-        let (value, power) = self.aligned(peak).fold((0.0, 0.0), |(value, power), (_, product)| {
-            (value + product.re, power + product.norm_sqr())
-        });
-        value * value / power
+    /// Computes the power of the peak over that which independent signals have on average at any
+    /// delay. What lies within `line` is left out: a carrier is at its peak at every delay.
+    pub(crate) fn significance(&self, peak: &Peak, line: Option<&Line>) -> f64 {
+        let is_outside = |frequency_hz: f64| line.is_none_or(|line| !line.contains(frequency_hz));
+        let (value, power) = self
+            .aligned(peak)
+            .filter(|&(frequency_hz, _)| is_outside(frequency_hz))
+            .fold((0.0, 0.0), |(value, power), (_, product)| {
+                (value + product.re, power + product.norm_sqr())
+            });
+        if power > 0.0 { value.max(0.0).powi(2) / power } else { 0.0 }
     }
 
     /// Computes the deviation of the delay that noise makes.
@@ -150,21 +169,36 @@ impl CrossSpectrum {
         noise.sqrt() / curvature.abs()
     }
 
-    /// Whether half of the power lies within `width_hz` around one frequency.
-    pub(crate) fn is_line(&self, width_hz: f64) -> bool {
-        let total: f64 = self.bins.iter().map(|(_, product)| product.norm_sqr()).sum();
-        let mut inside = 0.0;
-        let mut first = 0;
-        let mut most = 0.0_f64;
-        for (frequency_hz, product) in &self.bins {
-            inside += product.norm_sqr();
-            while frequency_hz - self.bins[first].0 > width_hz {
-                inside -= self.bins[first].1.norm_sqr();
+    /// Finds a spectral line: half of the power within `width_hz`.
+    pub(crate) fn line(&self, width_hz: f64) -> Option<Line> {
+        let weights: Vec<f64> = self.bins.iter().map(|(_, product)| product.norm_sqr()).collect();
+        let total: f64 = weights.iter().sum();
+        let (mut inside, mut first) = (0.0, 0);
+        let (mut most, mut range) = (0.0, 0..0);
+        for (last, weight) in weights.iter().enumerate() {
+            inside += weight;
+            while self.bins[last].0 - self.bins[first].0 > width_hz {
+                inside -= weights[first];
                 first += 1;
             }
-            most = most.max(inside);
+            if inside > most {
+                (most, range) = (inside, first..last + 1);
+            }
         }
-        most >= 0.5 * total
+        if most < 0.5 * total || range.is_empty() {
+            return None;
+        }
+        let moment = |power: i32, center_hz: f64| {
+            let term = |index: usize| weights[index] * (self.bins[index].0 - center_hz).powi(power);
+            range.clone().map(term).sum::<f64>() / most
+        };
+        let center_hz = moment(1, 0.0);
+        let width_hz = (12.0 * moment(2, center_hz)).sqrt();
+        Some(Line {
+            lower_hz: self.bins[range.start].0,
+            upper_hz: self.bins[range.end - 1].0,
+            width_hz,
+        })
     }
 
     fn width_hz(&self) -> f64 {

@@ -2,109 +2,16 @@
 
 use std::f64::consts::TAU;
 
-use num_complex::Complex64;
+use num_complex::{Complex32, Complex64};
 use rustfft::FftPlanner;
 use serde::{Deserialize, Serialize};
 
+use crate::band::{Band, fade, smooth_length};
 use crate::correlate::{CrossSpectrum, Peak};
 use crate::frequency_search::FrequencySearch;
 use crate::resample::{GridMap, PASSED_SHARE, Resampler};
 use crate::stft::check_samples;
-use crate::{ClockQuality, FeatureError, IqRecording, Which};
-
-/// How the delay between two recordings is measured; the defaults are for narrow-band FM at VHF.
-///
-/// For a time signal like DCF77, `band_high_hz: 1000` takes in its phase modulation,
-/// `band_low_hz: 20` leaves out its carrier, and receivers whose oscillators are disciplined need
-/// no more than `frequency_difference_hz_max: 1`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DelayConfig {
-    /// Frequency around which the signal lies, in Hz; the center of the first recording where left
-    /// out.
-    pub frequency_hz: Option<f64>,
-    /// Distance from that frequency below which nothing is used, in Hz; takes out a carrier.
-    pub band_low_hz: f64,
-    /// Distance from that frequency above which nothing is used, in Hz.
-    pub band_high_hz: f64,
-    /// Largest difference between the receivers' oscillators that is searched for, in Hz.
-    pub frequency_difference_hz_max: f64,
-    /// Points at which the correlation is looked at, per independent one.
-    pub oversampling: usize,
-    /// Effective bandwidth below which a signal is taken for a plain carrier, in Hz.
-    pub bandwidth_hz_min: f64,
-    /// Probability with which noise alone passes for a common signal.
-    pub false_alarm_probability: f64,
-}
-
-impl Default for DelayConfig {
-    fn default() -> Self {
-        Self {
-            frequency_hz: None,
-            band_low_hz: 0.0,
-            band_high_hz: 8_000.0,
-            frequency_difference_hz_max: 750.0,
-            oversampling: 8,
-            bandwidth_hz_min: 100.0,
-            false_alarm_probability: 1e-3,
-        }
-    }
-}
-
-impl DelayConfig {
-    /// Checks the rules that the types of the fields cannot express.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`FeatureError::InvalidConfig`] for the first field that breaks a rule.
-    pub fn validate(&self) -> Result<(), FeatureError> {
-        let check = |holds: bool, field, expected: &str, actual| {
-            if holds {
-                return Ok(());
-            }
-            Err(FeatureError::InvalidConfig { field, expected: expected.to_owned(), actual })
-        };
-        let frequency_hz = self.frequency_hz.unwrap_or(0.0);
-        check(frequency_hz.is_finite(), "frequency_hz", "a finite number", frequency_hz)?;
-        check(
-            self.band_low_hz.is_finite() && self.band_low_hz >= 0.0,
-            "band_low_hz",
-            "zero or a positive number",
-            self.band_low_hz,
-        )?;
-        check(
-            self.band_high_hz.is_finite() && self.band_high_hz > self.band_low_hz,
-            "band_high_hz",
-            "above `band_low_hz`",
-            self.band_high_hz,
-        )?;
-        let difference_hz = self.frequency_difference_hz_max;
-        check(
-            difference_hz.is_finite() && difference_hz >= 0.0,
-            "frequency_difference_hz_max",
-            "zero or a positive number",
-            difference_hz,
-        )?;
-        check(
-            (2..=64).contains(&self.oversampling),
-            "oversampling",
-            "between 2 and 64",
-            self.oversampling as f64,
-        )?;
-        check(
-            self.bandwidth_hz_min.is_finite() && self.bandwidth_hz_min > 0.0,
-            "bandwidth_hz_min",
-            "a positive number",
-            self.bandwidth_hz_min,
-        )?;
-        check(
-            self.false_alarm_probability > 0.0 && self.false_alarm_probability < 1.0,
-            "false_alarm_probability",
-            "between 0 and 1",
-            self.false_alarm_probability,
-        )
-    }
-}
+use crate::{ClockQuality, DelayConfig, FeatureError, IqRecording, Which};
 
 /// A delay between two recordings, and how far it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,9 +34,6 @@ pub struct DelayEstimate {
     pub overlap_s: f64,
 }
 
-/// Share of the common time at each end over which the signal fades in and out, so that what is
-/// left of a strong carrier at the cut does not pass for a common signal.
-const FADE_SHARE: f64 = 0.05;
 /// Least common time, in lengths of the longest delay.
 const OVERLAP_DELAYS: f64 = 4.0;
 /// Least number of samples in common.
@@ -260,7 +164,9 @@ impl Pair<'_> {
             };
             let other_spectrum = spectrum(&other_samples);
             let base_band = band.cut(&base_spectrum);
-            let other_band = band.widened(&search, bin_width_hz).cut(&other_spectrum);
+            let other_band = band
+                .widened(config.frequency_difference_hz_max / bin_width_hz)
+                .cut(&other_spectrum);
             frequency_difference_hz = search.run(&base_band, &other_band, &mut planner);
             frequency_cells = search.cells(overlap_s);
             mix(&mut other_samples, -frequency_difference_hz / sample_rate_hz, 0.0);
@@ -280,19 +186,22 @@ impl Pair<'_> {
             .fold((0.0, 0.0), |(second, fourth), power| (second + power, fourth + power * power));
         let fading = length as f64 * fourth / (second * second);
 
+        let bandwidth_hz_min = config.bandwidth_hz_min;
+        let line = cross.line(bandwidth_hz_min);
         let peak = cross.peak(delay_s_max, step_s);
-        let significance = peak.map_or(0.0, |peak| cross.significance(&peak) / fading);
-        let line_hz = config.bandwidth_hz_min;
-        let narrow =
-            |bandwidth_hz| Err(FeatureError::TooNarrow { bandwidth_hz, bandwidth_hz_min: line_hz });
-        if cross.is_line(line_hz) && peak.is_none_or(|peak| peak.bandwidth_hz() < line_hz) {
-            return narrow(peak.map_or(0.0, |peak| peak.bandwidth_hz()));
-        }
+        let significance =
+            peak.map_or(0.0, |peak| cross.significance(&peak, line.as_ref()) / fading);
         let Some(peak) = peak.filter(|_| significance >= needed) else {
-            return Err(FeatureError::NoCorrelation { significance, needed });
+            return Err(match line {
+                Some(line) => {
+                    FeatureError::TooNarrow { bandwidth_hz: line.width_hz, bandwidth_hz_min }
+                }
+                None => FeatureError::NoCorrelation { significance, needed },
+            });
         };
-        if peak.bandwidth_hz() < line_hz {
-            return narrow(peak.bandwidth_hz());
+        if peak.bandwidth_hz() < bandwidth_hz_min {
+            let bandwidth_hz = peak.bandwidth_hz();
+            return Err(FeatureError::TooNarrow { bandwidth_hz, bandwidth_hz_min });
         }
         let Peak { delay_s, ratio, coherence, .. } = peak;
         Ok(DelayEstimate {
@@ -339,13 +248,11 @@ impl Pair<'_> {
                 && passes(base, offset_hz)
                 && passes(other, offset_hz)
         };
-        // The grid has frequencies from minus half of its rate on.
-        let mask: Vec<bool> =
-            (0..length).map(|index| usable(signed(index, length) * bin_width_hz)).collect();
-        if !mask.contains(&true) {
+        let band = Band::new(length, bin_width_hz, usable);
+        if band.is_empty() {
             return Err(FeatureError::NoCommonBand { frequency_hz });
         }
-        Ok(Band { mask })
+        Ok(band)
     }
 
     /// Brings the frequency around which the signal lies to zero, on the grid of `base`.
@@ -354,7 +261,7 @@ impl Pair<'_> {
         let is_base = std::ptr::eq(recording, self.base);
         if is_base {
             let first = map.offset as usize; // Made from an index.
-            let widened = |x: &num_complex::Complex32| Complex64::new(x.re.into(), x.im.into());
+            let widened = |x: &Complex32| Complex64::new(x.re.into(), x.im.into());
             let mut samples: Vec<_> =
                 recording.samples[first..first + length].iter().map(widened).collect();
             mix(&mut samples, cycles, 0.0);
@@ -378,81 +285,203 @@ fn mix(samples: &mut [Complex64], cycles: f64, start_cycles: f64) {
     }
 }
 
-/// Bins of a transform that are used.
-#[derive(Clone, Debug)]
-struct Band {
-    mask: Vec<bool>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UtcTime;
+    use crate::testing::{Signal, Station, carrier, gaussian_noise};
 
-impl Band {
-    /// The used bins by rising frequency, as (index, signed number).
-    fn bins(&self) -> Vec<(usize, f64)> {
-        let length = self.mask.len();
-        let half = length / 2;
-        (0..length)
-            .map(|row| (row + length - half) % length)
-            .filter(|&index| self.mask[index])
-            .map(|index| (index, signed(index, length)))
-            .collect()
+    fn narrow_search() -> DelayConfig {
+        DelayConfig { frequency_difference_hz_max: 5.0, ..DelayConfig::default() }
     }
 
-    /// Takes in the bins into which the difference in frequency could carry the used ones.
-    fn widened(&self, search: &FrequencySearch, bin_width_hz: f64) -> Self {
-        let reach = (search.difference_hz_max / bin_width_hz).ceil() as usize; // Not negative.
-        let length = self.mask.len();
-        if 2 * reach + 1 >= length {
-            return Self { mask: vec![true; length] };
+    #[test]
+    fn delays_between_the_samples_are_found() {
+        let signal = Signal::flat(0.0, 6_000.0, 1);
+        let first = Station::new(0.0, 0).record(&signal);
+        // A sample takes 42 µs.
+        for delay_s in [0.0, 1e-6, -13.7e-6, 333.333e-6, -499e-6] {
+            let second = Station::new(delay_s, 0).record(&signal);
+
+            let estimate = measure_delay(&first, &second, 514e-6, &narrow_search()).unwrap();
+
+            // What is cut off at the ends differs by the delay: some 1e-3 of the recording.
+            let error_s = (estimate.delay_s - delay_s).abs();
+            assert!(error_s < 0.2e-6, "{delay_s} is off by {error_s}");
+            assert!(estimate.coherence > 0.99 && estimate.peak_ratio > 2.0, "{estimate:?}");
+            assert!((estimate.bandwidth_hz / 12e3 - 1.0).abs() < 0.1, "{estimate:?}");
         }
-        // A bin is taken in if there is a used one within reach, around the circle.
-        let mut inside =
-            (0..=2 * reach).filter(|&offset| self.mask[(offset + length - reach) % length]).count();
-        let mut mask = Vec::with_capacity(length);
-        for index in 0..length {
-            mask.push(inside > 0);
-            inside += usize::from(self.mask[(index + reach + 1) % length]);
-            inside -= usize::from(self.mask[(index + length - reach) % length]);
-        }
-        Self { mask }
     }
 
-    /// Sets what lies outside of the band to zero.
-    fn cut(&self, spectrum: &[Complex64]) -> Vec<Complex64> {
-        let cut = |(value, &used): (&Complex64, &bool)| if used { *value } else { Complex64::ZERO };
-        spectrum.iter().zip(&self.mask).map(cut).collect()
+    #[test]
+    fn stations_differ_in_everything_that_stations_differ_in() {
+        let signal = Signal::flat(0.0, 6_000.0, 2);
+        let first = Station { noise: 0.1, ..Station::new(700e-6, 5) };
+        let second = Station {
+            delay_s: 912.3e-6,
+            start: UtcTime { seconds: 1_599_999_999, nanoseconds: 987_654_321 },
+            sample_rate_hz: 24_000.0 * (1.0 + 15e-6),
+            samples: 7_000,
+            center_offset_hz: 731.5,
+            oscillator_offset_hz: 412.3,
+            noise: 0.2,
+            seed: 6,
+        };
+
+        let estimate = measure_delay(
+            &first.record(&signal),
+            &second.record(&signal),
+            514e-6,
+            &DelayConfig::default(),
+        )
+        .unwrap();
+
+        assert!((estimate.delay_s - 212.3e-6).abs() < 1e-6, "{estimate:?}");
+        assert!((estimate.delay_s - 212.3e-6).abs() < 5.0 * estimate.sigma_s + 0.2e-6);
+        assert!((estimate.frequency_difference_hz - 412.3).abs() < 0.1, "{estimate:?}");
     }
-}
 
-/// Number of a transform's bin, negative in the upper half.
-fn signed(index: usize, length: usize) -> f64 {
-    if index < length.div_ceil(2) { index as f64 } else { index as f64 - length as f64 }
-}
+    #[test]
+    fn swapped_recordings_negate_the_delay() {
+        let signal = Signal::flat(0.0, 6_000.0, 3);
+        let first = Station { noise: 0.1, ..Station::new(0.0, 7) }.record(&signal);
+        let wide = Station { sample_rate_hz: 60_000.0, samples: 15_000, ..Station::new(123e-6, 8) };
+        let second = Station { oscillator_offset_hz: 3.0, ..wide }.record(&signal);
 
-/// Weights that rise and fall like half a cosine at the ends and are one between them.
-fn fade(length: usize) -> Vec<f64> {
-    let edge = FADE_SHARE * length as f64;
-    let weight = |n: usize| {
-        let distance = (n as f64 + 0.5).min(length as f64 - n as f64 - 0.5);
-        if distance < edge {
-            0.5 - 0.5 * (std::f64::consts::PI * distance / edge).cos()
-        } else {
-            1.0
-        }
-    };
-    (0..length).map(weight).collect()
-}
+        let forth = measure_delay(&first, &second, 514e-6, &narrow_search()).unwrap();
+        let back = measure_delay(&second, &first, 514e-6, &narrow_search()).unwrap();
 
-/// Finds the largest number up to `length` without a prime factor above five.
-fn smooth_length(length: usize) -> usize {
-    let mut best = 1;
-    let mut fives = 1;
-    while fives <= length {
-        let mut threes = fives;
-        while threes <= length {
-            let twos = (length / threes).ilog2();
-            best = best.max(threes << twos);
-            threes *= 3;
-        }
-        fives *= 5;
+        assert!((forth.delay_s - 123e-6).abs() < 0.5e-6, "{forth:?}");
+        assert!((forth.delay_s + back.delay_s).abs() < 1e-9, "{forth:?} {back:?}");
+        let sum_hz = forth.frequency_difference_hz + back.frequency_difference_hz;
+        assert!(sum_hz.abs() < 1e-3 && forth.frequency_difference_hz > 2.9, "{forth:?} {back:?}");
     }
-    best
+
+    #[test]
+    fn strong_carrier_is_notched_out() {
+        let signal = Signal::flat(20.0, 600.0, 4).with_carrier(0.3, 10.0);
+        let config = DelayConfig { band_low_hz: 20.0, band_high_hz: 1_000.0, ..narrow_search() };
+        let station = |delay_s, seed| {
+            let noise = 0.1;
+            let station = Station { sample_rate_hz: 4_000.0, noise, ..Station::new(delay_s, seed) };
+            station.record(&signal)
+        };
+
+        let estimate =
+            measure_delay(&station(1.3e-3, 1), &station(0.9e-3, 2), 2e-3, &config).unwrap();
+
+        assert!((estimate.delay_s + 0.4e-3).abs() < 5e-6, "{estimate:?}");
+    }
+
+    /// Stein's formula holds for a flat band, and the scatter of many estimates is what is said.
+    #[test]
+    fn deviation_is_that_of_stein_and_of_the_scatter() {
+        let (noise, trials) = (1.0, 40_u32);
+        let config = DelayConfig {
+            band_high_hz: 6_000.0,
+            frequency_difference_hz_max: 0.0,
+            ..DelayConfig::default()
+        };
+        let mut scatter = 0.0;
+        let mut predicted = 0.0;
+        for trial in 0..trials {
+            let signal = Signal::flat(0.0, 6_000.0, 100 + u64::from(trial));
+            let station = |delay_s, side: u64| {
+                let seed = 1_000 * side + u64::from(trial);
+                Station { noise, samples: 2_400, ..Station::new(delay_s, seed) }.record(&signal)
+            };
+            let estimate =
+                measure_delay(&station(0.0, 1), &station(50e-6, 2), 514e-6, &config).unwrap();
+            scatter += (estimate.delay_s - 50e-6).powi(2) / f64::from(trials);
+            predicted += estimate.sigma_s.powi(2) / f64::from(trials);
+        }
+
+        // 400 carriers of amplitude 0.05 have power 1; half of the noise lies in the band.
+        let snr = 1.0 / (noise * noise / 2.0);
+        let beta = std::f64::consts::PI * 12e3 / 3_f64.sqrt();
+        let noise_share = 2.0 / snr + 1.0 / (snr * snr);
+        let stein = noise_share / (2.0 * beta * beta * 12e3 * 0.1);
+        // 40 trials: the scatter is known to 11 %, that is 3 sigma.
+        assert!((predicted / stein).sqrt().ln().abs() < 0.2, "{predicted} {stein}");
+        assert!((scatter / stein).sqrt().ln().abs() < 0.35, "{scatter} {stein}");
+    }
+
+    #[test]
+    fn plain_carrier_is_refused() {
+        let mut first = Station::new(0.0, 0).record(&Signal::flat(0.0, 6_000.0, 1));
+        first.samples = carrier(6_000, 0.01);
+        let mut second = first.clone();
+        for (noise, sample) in gaussian_noise(6_000, 3).iter().zip(&mut second.samples) {
+            *sample += noise * 0.3;
+        }
+
+        for second in [first.clone(), second] {
+            let error = measure_delay(&first, &second, 514e-6, &narrow_search()).unwrap_err();
+
+            let FeatureError::TooNarrow { bandwidth_hz, bandwidth_hz_min } = error else {
+                panic!("{error:?}");
+            };
+            assert!(bandwidth_hz < bandwidth_hz_min, "{error}");
+        }
+    }
+
+    #[test]
+    fn different_signals_are_refused() {
+        let station = Station { noise: 0.3, ..Station::new(0.0, 0) };
+        for seed in 0..5 {
+            let first = station.record(&Signal::flat(0.0, 6_000.0, 10 + seed));
+            let second =
+                Station { seed: 1, ..station }.record(&Signal::flat(0.0, 6_000.0, 20 + seed));
+
+            let error =
+                measure_delay(&first, &second, 514e-6, &DelayConfig::default()).unwrap_err();
+
+            assert!(matches!(error, FeatureError::NoCorrelation { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn unusable_recordings_are_refused() {
+        let good = Station::new(0.0, 0).record(&Signal::flat(0.0, 6_000.0, 1));
+        let with = |change: &dyn Fn(&mut IqRecording)| {
+            let mut recording = good.clone();
+            change(&mut recording);
+            measure_delay(&good, &recording, 514e-6, &DelayConfig::default()).unwrap_err()
+        };
+
+        assert_eq!(
+            with(&|recording| recording.clock = ClockQuality::Unknown),
+            FeatureError::UnknownClock { which: Which::Second }
+        );
+        assert_eq!(
+            with(&|recording| recording.sample_rate_hz = 0.0),
+            FeatureError::InvalidSampleRate { which: Which::Second, sample_rate_hz: 0.0 }
+        );
+        assert_eq!(
+            with(&|recording| recording.samples[7].re = f32::NAN),
+            FeatureError::NotFinite { index: 7 }
+        );
+        assert_eq!(
+            with(&|recording| recording.samples.fill(Complex32::ZERO)),
+            FeatureError::Silent { sample_count: 6_000 }
+        );
+        assert_eq!(with(&|recording| recording.samples.clear()), FeatureError::Empty);
+        let error = with(&|recording| recording.start.seconds += 3600);
+        assert!(matches!(error, FeatureError::NoOverlap { overlap_s, .. } if overlap_s < -3599.0));
+        let error = with(&|recording| recording.start.nanoseconds += 249_000_000);
+        assert!(matches!(error, FeatureError::NoOverlap { overlap_s, .. } if overlap_s > 0.0));
+        let error = with(&|recording| recording.center_frequency_hz += 40e3);
+        assert_eq!(error, FeatureError::NoCommonBand { frequency_hz: 145e6 });
+    }
+
+    #[test]
+    fn impossible_arguments_are_refused_by_name() {
+        let good = Station::new(0.0, 0).record(&Signal::flat(0.0, 6_000.0, 1));
+        let invalid = DelayConfig { oversampling: 0, ..DelayConfig::default() };
+
+        let error = measure_delay(&good, &good, 514e-6, &invalid).unwrap_err();
+        assert!(error.to_string().starts_with("`oversampling`"), "{error}");
+        let error = measure_delay(&good, &good, 0.0, &DelayConfig::default()).unwrap_err();
+        assert!(error.to_string().starts_with("`delay_s_max`"), "{error}");
+    }
 }

@@ -170,6 +170,7 @@ impl FilterBank {
     ///
     /// The triangles are those of B. McFee et al., "librosa: audio and music signal analysis in
     /// Python", SciPy 2015, [doi:10.25080/Majora-7b98e3ed-003](https://doi.org/10.25080/Majora-7b98e3ed-003).
+    #[expect(clippy::doc_markdown, reason = "a person's name")]
     pub fn new(
         config: &FilterBankConfig,
         fft_length: usize,

@@ -41,8 +41,10 @@
 //! Samples are relative to full scale, `FS`; densities are in `FS²/Hz`; levels are in dB. Frequencies
 //! are in hertz, times in seconds.
 
+mod band;
 mod correlate;
 mod delay;
+mod delay_config;
 mod error;
 mod extractor;
 mod feature_map;
@@ -56,7 +58,8 @@ mod stft;
 #[cfg(test)]
 mod testing;
 
-pub use delay::{DelayConfig, DelayEstimate, measure_delay};
+pub use delay::{DelayEstimate, measure_delay};
+pub use delay_config::DelayConfig;
 pub use error::{FeatureError, Which};
 pub use extractor::{FeatureConfig, FeatureExtractor, LevelReference};
 pub use feature_map::{FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
