@@ -65,6 +65,8 @@ struct Derivatives {
 
 /// Largest phase by which the bins of a group differ, in turns.
 const GROUP_TURNS: f64 = 1.0 / 32.0;
+/// Distance beyond the longest delay at which side lobes are looked for, in lobes.
+const SIDE_LOBES: f64 = 4.0;
 /// Steps of Newton's method, of which three or four suffice.
 const NEWTON_STEPS: usize = 12;
 
@@ -93,7 +95,7 @@ impl CrossSpectrum {
     pub(crate) fn peak(&self, delay_s_max: f64, step_s: f64) -> Option<Peak> {
         // Side lobes are looked for a little beyond: the ratio exists for short baselines too.
         let inside = (delay_s_max / step_s).ceil() as i64;
-        let outside = inside + (SIDE_LOBE_STEPS / (step_s * self.width_hz())).ceil() as i64;
+        let outside = inside + (SIDE_LOBES / (step_s * self.width_hz())).ceil() as i64;
         let groups = self.groups(outside as f64 * step_s);
         let magnitudes: Vec<f64> = (-outside..=outside)
             .map(|lag| {
@@ -271,5 +273,55 @@ impl CrossSpectrum {
     }
 }
 
-/// Distance beyond the longest delay at which side lobes are looked for, in lobes.
-const SIDE_LOBE_STEPS: f64 = 4.0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Products of a signal in a flat band, `offset_hz` from the center, and of its copy.
+    fn flat_band(delay_s: f64, offset_hz: f64) -> CrossSpectrum {
+        let numbers = -500..=500;
+        let frequency_hz = |number: i32| offset_hz + 10.0 * f64::from(number);
+        let product = |number| {
+            let frequency_hz = frequency_hz(number);
+            (frequency_hz, Complex64::cis(-TAU * frequency_hz * delay_s))
+        };
+        CrossSpectrum {
+            bins: numbers.map(product).collect(),
+            energy_product: 1001.0 * 1001.0,
+            bin_width_hz: 10.0,
+        }
+    }
+
+    #[test]
+    fn flat_band_has_the_peak_of_a_sinc() {
+        for offset_hz in [0.0, 1234.5] {
+            let cross = flat_band(123.456e-6, offset_hz);
+
+            let peak = cross.peak(500e-6, 1.0 / 160e3).unwrap();
+
+            assert!((peak.delay_s - 123.456e-6).abs() < 1e-12, "{peak:?}");
+            assert!((peak.coherence - 1.0).abs() < 1e-9, "{peak:?}");
+            // 1001 bins of 10 Hz; a sinc's first side lobe has 0.2172 of its height.
+            assert!((peak.bandwidth_hz() - 10_010.0).abs() < 0.1, "{peak:?}");
+            assert!((peak.ratio * 0.2172 - 1.0).abs() < 0.01, "{peak:?}");
+            // There is no noise.
+            assert!(cross.deviation_s(&peak) < 1e-12);
+            // Without noise each bin is in phase: their number.
+            assert!((cross.significance(&peak, None) - 1001.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn line_is_found_where_it_is() {
+        let mut cross = flat_band(0.0, 0.0);
+        assert_eq!(cross.line(100.0), None);
+
+        // Two bins of equal power, 10 Hz apart: 5 Hz from their mean, and 5 Hz × √12 wide.
+        cross.bins[700].1 *= 1e3;
+        cross.bins[701].1 *= 1e3;
+        let line = cross.line(15.0).unwrap();
+
+        assert!((line.width_hz - 5.0 * 12_f64.sqrt()).abs() < 0.1, "{line:?}");
+        assert!(line.contains(2_000.0) && line.contains(2_010.0) && !line.contains(2_030.0));
+    }
+}

@@ -132,6 +132,7 @@ impl Pair<'_> {
         let overlap_s = length as f64 / sample_rate_hz;
         let bin_width_hz = sample_rate_hz / length as f64;
         let band = self.band(length)?;
+        let band_high_hz = config.band_high_hz.min(sample_rate_hz / 2.0);
 
         let fade = fade(length);
         let base_map = GridMap { offset: overlap.start as f64, step: 1.0 };
@@ -160,7 +161,7 @@ impl Pair<'_> {
                 sample_rate_hz,
                 delay_s_max,
                 difference_hz_max: config.frequency_difference_hz_max,
-                band_high_hz: config.band_high_hz,
+                band_high_hz,
             };
             let other_spectrum = spectrum(&other_samples);
             let base_band = band.cut(&base_spectrum);
@@ -174,9 +175,9 @@ impl Pair<'_> {
         let other_spectrum = spectrum(&other_samples);
 
         let cross = CrossSpectrum::new(&base_spectrum, &other_spectrum, &band.bins(), bin_width_hz);
-        let step_s = 1.0 / (2.0 * config.band_high_hz * config.oversampling as f64);
+        let step_s = 1.0 / (2.0 * band_high_hz * config.oversampling as f64);
         let needed = {
-            let lags = 4.0 * delay_s_max * config.band_high_hz + 1.0;
+            let lags = 4.0 * delay_s_max * band_high_hz + 1.0;
             (lags * frequency_cells as f64 / config.false_alarm_probability).ln()
         };
         // Fading leaves fewer independent samples than there are.
@@ -423,6 +424,19 @@ mod tests {
             };
             assert!(bandwidth_hz < bandwidth_hz_min, "{error}");
         }
+    }
+
+    #[test]
+    fn band_wider_than_the_recordings_is_that_of_the_recordings() {
+        let signal = Signal::flat(0.0, 6_000.0, 9);
+        let station = |delay_s, seed| Station { noise: 0.1, ..Station::new(delay_s, seed) };
+        let config = DelayConfig { band_high_hz: 1e15, ..narrow_search() };
+
+        let first = station(0.0, 1).record(&signal);
+        let second = station(77e-6, 2).record(&signal);
+        let estimate = measure_delay(&first, &second, 514e-6, &config).unwrap();
+
+        assert!((estimate.delay_s - 77e-6).abs() < 1e-6, "{estimate:?}");
     }
 
     #[test]

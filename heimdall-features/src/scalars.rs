@@ -28,7 +28,8 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// A channel of `width_hz` around the center; the caller has checked [`Self::has_noise`].
+    /// A channel of `width_hz` around the center; [`Self::is_usable`] says whether it can be
+    /// measured.
     pub(crate) fn new(width_hz: f64, fft_length: usize, sample_rate_hz: f64) -> Self {
         Self { bins: fft_length, bin_width_hz: sample_rate_hz / fft_length as f64, width_hz }
     }
