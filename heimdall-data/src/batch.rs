@@ -329,7 +329,7 @@ mod tests {
             let mut sorted = indices.clone();
             sorted.sort_unstable();
             prop_assert_eq!(sorted, (0..events).collect::<Vec<_>>());
-            prop_assert_eq!(ranges.iter().map(|range| range.len()).sum::<usize>(), events);
+            prop_assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), events);
             prop_assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
             prop_assert!(ranges.iter().all(|range| range.len() <= batch_size + 1));
             prop_assert!(!shuffled || ranges.iter().all(|range| range.len() > 1));

@@ -352,7 +352,7 @@ mod tests {
     fn truncated_shard_is_refused_by_name() {
         for missing in [1, 100] {
             let error = error_after("shard-00000.safetensors", |bytes| {
-                bytes.truncate(bytes.len() - missing)
+                bytes.truncate(bytes.len() - missing);
             });
 
             assert!(error.contains("shard-00000.safetensors"), "{error}");

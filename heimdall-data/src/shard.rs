@@ -108,6 +108,15 @@ pub(crate) struct Index {
     pub(crate) events: Vec<EventLabel>,
 }
 
+impl Index {
+    /// Writes the description for people to read.
+    fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("plain structs become JSON");
+        text.push(b'\n');
+        text
+    }
+}
+
 /// A shard, as the index knows it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,9 +263,7 @@ impl ShardWriter {
             shards: self.shards,
             events: self.events,
         };
-        let mut text = serde_json::to_vec_pretty(&index).expect("plain structs become JSON");
-        text.push(b'\n');
-        write_renamed(&self.folder.join(INDEX_FILE), &[&text])
+        write_renamed(&self.folder.join(INDEX_FILE), &[&index.to_json()])
     }
 
     /// Writes the pending shard and starts the next.

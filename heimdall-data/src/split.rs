@@ -236,8 +236,7 @@ mod tests {
     #[test]
     fn ratios_are_shares_of_groups() {
         let labels = labels_of(&[3; 40]);
-        let config =
-            SplitConfig { ratio: ratio(0.5, 0.25, 0.125, 0.05), ..SplitConfig::default() };
+        let config = SplitConfig { ratio: ratio(0.5, 0.25, 0.125, 0.05), ..SplitConfig::default() };
 
         let parts = split(&labels, &config).unwrap();
 

@@ -31,7 +31,7 @@ impl Default for NetworkChoice {
 ///
 /// The optimizer is Adam with the classic weight decay: `weight_decay` times the weight is added to
 /// the gradient *before* the moments are taken, as in PyTorch's `torch.optim.Adam`, and unlike
-/// AdamW, which shrinks the weight beside the step. It acts on all weights, biases and
+/// `AdamW`, which shrinks the weight beside the step. It acts on all weights, biases and
 /// normalizations included. β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
 ///
 /// # References

@@ -104,13 +104,13 @@ pub(crate) fn metrics(events: &[EvaluatedEvent], sigma_scale: f64) -> BTreeMap<S
     put("events".to_owned(), count);
     put("sigma_scale".to_owned(), sigma_scale);
 
-    let errors: [(&str, fn(&EvaluatedEvent) -> f64); 4] = [
-        ("", |event| event.error_km),
-        ("centroid.", |event| event.centroid_error_km),
-        ("strongest.", |event| event.strongest_error_km),
-        ("training_mean.", |event| event.training_mean_error_km),
-    ];
-    for (prefix, error_km) in errors {
+    for prefix in ["", "centroid.", "strongest.", "training_mean."] {
+        let error_km = |event: &EvaluatedEvent| match prefix {
+            "centroid." => event.centroid_error_km,
+            "strongest." => event.strongest_error_km,
+            "training_mean." => event.training_mean_error_km,
+            _ => event.error_km,
+        };
         let errors_km: Vec<f64> = events.iter().map(error_km).collect();
         let summary = DistanceSummary::of(&errors_km).expect("there are events");
         put(format!("{prefix}error_km_median"), summary.median_km);

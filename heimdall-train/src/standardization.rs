@@ -45,8 +45,8 @@ pub fn measure_standardization(dataset: &HeimdallDataset) -> Result<Standardizat
 ///
 /// # References
 ///
-/// T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", *The
-/// American Statistician* 37(3), 1983, equation 2.1,
+/// T. F. Chan et al., "Algorithms for computing the sample variance", *The American Statistician*
+/// 37(3), 1983, equation 2.1,
 /// [doi:10.1080/00031305.1983.10483115](https://doi.org/10.1080/00031305.1983.10483115).
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {

@@ -214,7 +214,7 @@ fn network_config(
 fn adam(config: &TrainConfig) -> ModuleOptimizer {
     // Burn's default ε is 1e-5. No decay is not the same as a decay of zero: it costs nothing.
     let decay = (config.weight_decay > 0.0)
-        .then(|| WeightDecayConfig { penalty: config.weight_decay as f32 });
+        .then_some(WeightDecayConfig { penalty: config.weight_decay as f32 });
     AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init()
 }
 
