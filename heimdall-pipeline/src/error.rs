@@ -17,7 +17,7 @@ pub enum PipelineError {
     Definition(Box<Diagnostic>),
 
     /// A stage of the name given on the command line does not exist.
-    #[error("the pipeline has no stage `{name}`{}", suggestion(.suggestion.as_deref()))]
+    #[error("the pipeline has no stage `{name}`{}", did_you_mean(.suggestion.as_deref()))]
     UnknownStage {
         /// The name that was given.
         name: String,
@@ -224,7 +224,7 @@ pub enum PipelineError {
 }
 
 /// Returns the end of a message that offers a name.
-fn suggestion(name: Option<&str>) -> String {
+fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 

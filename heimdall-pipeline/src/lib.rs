@@ -2,14 +2,17 @@
 
 mod artifact;
 mod error;
+mod graph;
+mod report;
 mod spec;
 mod stage;
 
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use error::PipelineError;
-pub use spec::Diagnostic;
+pub use graph::{Graph, Wire};
+pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};
 pub use stage::{
-    DeviceChoice, EvaluateStage, ExportStage, ExtractStage, ImportStage, LocateStage,
+    EvaluateStage, ExportStage, ExtractStage, ImportStage, LocateStage,
     PipelineFacts, RegisterStage, SimulateStage, SplitStage, Stage, StageContext, StageKind,
     StageOutput, StageProgress, TrainStage,
 };

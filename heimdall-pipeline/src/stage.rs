@@ -21,12 +21,13 @@ use serde_json::Value;
 use crate::PipelineError;
 use crate::artifact::{ArtifactKind, InputPort, OutputPort};
 
-pub use context::{DeviceChoice, PipelineFacts, StageContext, StageOutput, StageProgress};
+pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
 pub use evaluate::EvaluateStage;
 pub use export::ExportStage;
 pub use extract::ExtractStage;
 pub use import::ImportStage;
 pub use locate::LocateStage;
+pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use register::RegisterStage;
 pub use simulate::SimulateStage;
 pub use split::SplitStage;

@@ -1,6 +1,6 @@
 //! Stage `simulate`: a simulated world in, recordings out.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -52,7 +52,7 @@ impl SimulateStage {
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;
         recordings.catalog().add_receivers(world.receivers()).await?;
-        let mut latents = LatentsFile::create(&folder.join("latents.jsonl")).await?;
+        let mut latents = LatentsFile::create(folder.join("latents.jsonl")).await?;
 
         let total = world.len();
         for first in (0..total).step_by(EVENTS_IN_FLIGHT) {
@@ -126,24 +126,24 @@ async fn store_recording(
 }
 
 /// The file of what only the simulation knows.
-struct LatentsFile<'a> {
-    path: &'a Path,
+struct LatentsFile {
+    path: PathBuf,
     file: BufWriter<File>,
 }
 
-impl<'a> LatentsFile<'a> {
-    async fn create(path: &'a Path) -> Result<Self, PipelineError> {
-        let file = File::create(path).await.map_err(PipelineError::io("create", path))?;
+impl LatentsFile {
+    async fn create(path: PathBuf) -> Result<Self, PipelineError> {
+        let file = File::create(&path).await.map_err(PipelineError::io("create", &path))?;
         Ok(Self { path, file: BufWriter::new(file) })
     }
 
     async fn push(&mut self, event: &SimulatedEvent) -> Result<(), PipelineError> {
         let mut line = serde_json::to_vec(&event.latents).expect("latents are plain data");
         line.push(b'\n');
-        self.file.write_all(&line).await.map_err(PipelineError::io("write", self.path))
+        self.file.write_all(&line).await.map_err(PipelineError::io("write", &self.path))
     }
 
     async fn finish(mut self) -> Result<(), PipelineError> {
-        self.file.flush().await.map_err(PipelineError::io("write", self.path))
+        self.file.flush().await.map_err(PipelineError::io("write", &self.path))
     }
 }

@@ -1,0 +1,93 @@
+//! Results kept by what they were made from, and readable copies of them.
+//!
+//! ```text
+//! .heimdall/cas/ab/<digest>       content of files, by their own digest
+//!           ac/ab/<key>.json      what a stage made, by the key of what it was made from
+//!           work/<key>.<run>/     a stage at work: in/<port> (links), out/<port>
+//!           scratch/<key>/        what an interrupted stage goes on from
+//!           locks/<key>           held while a stage works
+//!           copies/<digest>.json  what was copied to a readable folder
+//!           quarantine/           what was found to be damaged
+//! ```
+
+mod copy;
+mod file;
+mod key;
+mod lock;
+mod lookup;
+mod manifest;
+mod publish;
+mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::PipelineError;
+
+pub(crate) use copy::CopyReport;
+pub(crate) use file::{FileIdentity, list_files};
+pub use key::Digest;
+pub(crate) use key::{Key, KeyParts, canonical_json};
+pub(crate) use lock::{KeyLock, LockAttempt};
+pub(crate) use lookup::Lookup;
+pub(crate) use manifest::{FileEntry, Manifest, OutputManifest, Provenance};
+pub(crate) use work::WorkFolder;
+
+/// The folder that results are kept in.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens the cache in a folder, which is made if it is not there.
+    pub(crate) fn open(root: &Path) -> Result<Self, PipelineError> {
+        for folder in ["cas", "ac", "work", "scratch", "locks", "copies", "quarantine"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(PipelineError::io("create", &path))?;
+        }
+        // Links from work folders must not depend on the working directory.
+        let root = fs::canonicalize(root).map_err(PipelineError::io("open", root))?;
+        Ok(Self { root })
+    }
+
+    /// Returns where the content of that digest is, if it is there.
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("cas").join(&name[..2]).join(name)
+    }
+
+    fn manifest_path(&self, key: &Key) -> PathBuf {
+        let name = key.to_string();
+        self.root.join("ac").join(&name[..2]).join(format!("{name}.json"))
+    }
+
+    /// Returns the folder that a stage with this key finds again after an interruption.
+    pub(crate) fn scratch(&self, key: &Key) -> PathBuf {
+        self.root.join("scratch").join(key.to_string())
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
+    }
+
+    /// Moves something damaged out of the way, for a person to look at.
+    fn quarantine(&self, path: &Path) -> Result<(), PipelineError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = self.root.join("quarantine");
+        let target = (0_u32..)
+            .map(|number| folder.join(format!("{name}.{number}")))
+            .find(|target| !target.exists())
+            .expect("there are more numbers than files");
+        fs::rename(path, &target).map_err(PipelineError::io("move away", path))
+    }
+}
+
+/// Makes the folder that a file is to stand in.
+fn create_parent(path: &Path) -> Result<(), PipelineError> {
+    let parent = path.parent().expect("a file of the cache is in a folder");
+    fs::create_dir_all(parent).map_err(PipelineError::io("create", parent))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Finding a result, and trusting it only as far as it can be checked.
+
+use std::io;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::file::digest_of_file;
+use super::manifest::Damage;
+use super::{Cache, FileEntry, FileIdentity, Key, Manifest};
+use crate::PipelineError;
+
+/// What the cache has for a key.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// A result, whole and unchanged.
+    Hit(Box<Manifest>),
+    /// Nothing.
+    Miss,
+    /// Something that cannot be trusted, and has been moved out of the way; the text says what.
+    Damaged(String),
+}
+
+/// What was found out about a kept file.
+enum Check {
+    /// It is what it was.
+    Same,
+    /// It looks different, but its content is the same.
+    Touched(FileIdentity),
+    /// It is not there.
+    Missing,
+    /// Its content is another.
+    Changed,
+}
+
+impl Cache {
+    /// Looks up a result and checks it. A kept file is read again if anything about it has changed
+    /// since it was last read; that it cannot be written to proves nothing.
+    pub(crate) fn lookup(&self, key: &Key) -> Result<Lookup, PipelineError> {
+        let path = self.manifest_path(key);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Miss),
+            Err(error) => return Err(PipelineError::io("read", &path)(error)),
+        };
+        let mut manifest = match Manifest::decode(&bytes, key) {
+            Ok(manifest) => manifest,
+            Err(damage) => {
+                self.quarantine(&path)?;
+                let what = match damage {
+                    Damage::Checksum => "does not have its checksum",
+                    Damage::Foreign => "is not of this key and format",
+                };
+                return Ok(Lookup::Damaged(format!("the manifest {} {what}", key.short())));
+            }
+        };
+
+        let mut touched = false;
+        for (port, output) in &mut manifest.outputs {
+            let checks: Vec<io::Result<Check>> =
+                output.files.par_iter().map(|entry| self.check(entry)).collect();
+            for (entry, check) in output.files.iter_mut().zip(checks) {
+                let blob = self.blob(&entry.digest);
+                match check.map_err(PipelineError::io("read", &blob))? {
+                    Check::Same => {}
+                    Check::Touched(identity) => {
+                        entry.identity = identity;
+                        touched = true;
+                    }
+                    Check::Missing => {
+                        let what = format!("the kept `{port}/{}` is gone", entry.path);
+                        return Ok(Lookup::Damaged(what));
+                    }
+                    Check::Changed => {
+                        self.quarantine(&blob)?;
+                        let what = format!("the kept `{port}/{}` has been changed", entry.path);
+                        return Ok(Lookup::Damaged(what));
+                    }
+                }
+            }
+        }
+        if touched {
+            self.write_manifest(&manifest)?;
+        }
+        Ok(Lookup::Hit(Box::new(manifest)))
+    }
+
+    fn check(&self, entry: &FileEntry) -> io::Result<Check> {
+        let blob = self.blob(&entry.digest);
+        match identity_if_there(&blob)? {
+            None => Ok(Check::Missing),
+            Some(identity) if identity == entry.identity => Ok(Check::Same),
+            Some(identity) if digest_of_file(&blob)? == entry.digest => Ok(Check::Touched(identity)),
+            Some(_) => Ok(Check::Changed),
+        }
+    }
+}
+
+/// Returns the identity of a file, if there is one at the path.
+pub(super) fn identity_if_there(path: &Path) -> io::Result<Option<FileIdentity>> {
+    match FileIdentity::of(path) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,143 @@
+//! What a stage made, and from what: the one file that makes a result valid.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent};
+use crate::PipelineError;
+use crate::artifact::ArtifactKind;
+use crate::stage::StageKind;
+
+/// Version of the manifest's own format.
+const MANIFEST_VERSION: u32 = 1;
+
+/// A file of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileEntry {
+    /// Its path within the output.
+    pub(crate) path: String,
+    /// Digest of its content, by which it is kept.
+    pub(crate) digest: Digest,
+    /// What the kept content looked like to the file system when it was last read in full.
+    pub(crate) identity: FileIdentity,
+}
+
+/// An output of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutputManifest {
+    /// What it is.
+    pub(crate) kind: ArtifactKind,
+    /// Version of the files in it.
+    pub(crate) format_version: u32,
+    /// Digest of all of it.
+    pub(crate) tree: Digest,
+    /// Its files, sorted by path.
+    pub(crate) files: Vec<FileEntry>,
+}
+
+/// How a result came to be, which has no bearing on what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Provenance {
+    /// The run.
+    pub(crate) run: String,
+    /// The pipeline.
+    pub(crate) pipeline: String,
+    /// Name of the stage in it.
+    pub(crate) stage: String,
+    /// The machine.
+    pub(crate) host: String,
+    /// Version of this program.
+    pub(crate) program: String,
+    /// When the stage was started, as in RFC 3339.
+    pub(crate) started: String,
+}
+
+/// What a stage made, and from what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Version of this format.
+    pub(crate) version: u32,
+    /// What the result is found by.
+    pub(crate) key: Key,
+    /// What the stage does.
+    pub(crate) kind: StageKind,
+    /// What the key was computed from.
+    pub(crate) key_parts: KeyParts,
+    /// What was made, by port.
+    pub(crate) outputs: BTreeMap<String, OutputManifest>,
+    /// Figures of the result.
+    pub(crate) metrics: BTreeMap<String, f64>,
+    /// The result in a few words.
+    pub(crate) headline: Option<String>,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// How it came to be.
+    pub(crate) provenance: Provenance,
+}
+
+/// Why a manifest cannot be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// Its checksum is not that of its content.
+    Checksum,
+    /// It is that of another key, or of another format.
+    Foreign,
+}
+
+/// The manifest's file is `{"checksum":"…","manifest":…}` and a line's end, with these in between.
+const BEFORE_CHECKSUM: &[u8] = b"{\"checksum\":\"";
+const AFTER_CHECKSUM: &[u8] = b"\",\"manifest\":";
+const END: &[u8] = b"}\n";
+
+impl Manifest {
+    pub(crate) fn version() -> u32 {
+        MANIFEST_VERSION
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let body = serde_json::to_vec(self).expect("a manifest is plain data with string keys");
+        let checksum = Digest::of(&body).to_string();
+        [BEFORE_CHECKSUM, checksum.as_bytes(), AFTER_CHECKSUM, &body, END].concat()
+    }
+
+    /// Reads a manifest that must be that of the given key.
+    pub(super) fn decode(bytes: &[u8], key: &Key) -> Result<Self, Damage> {
+        let body = (|| {
+            let rest = bytes.strip_prefix(BEFORE_CHECKSUM)?.strip_suffix(END)?;
+            let (checksum, rest) = rest.split_at_checked(64)?;
+            let body = rest.strip_prefix(AFTER_CHECKSUM)?;
+            (Digest::of(body).to_string().as_bytes() == checksum).then_some(body)
+        })();
+        let manifest: Self = serde_json::from_slice(body.ok_or(Damage::Checksum)?)
+            .map_err(|_| Damage::Foreign)?;
+        if manifest.key != *key || manifest.version != MANIFEST_VERSION {
+            return Err(Damage::Foreign);
+        }
+        Ok(manifest)
+    }
+}
+
+impl Cache {
+    /// Makes a result valid: the rename at the end is the only point of commitment.
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), PipelineError> {
+        let path = self.manifest_path(&manifest.key);
+        create_parent(&path)?;
+        write_durably(&path, &manifest.encode())
+    }
+}
+
+/// Replaces a file as a whole, such that it survives a loss of power.
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), PipelineError> {
+    let folder = path.parent().expect("a file of the cache is in a folder");
+    let temporary = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = File::create(&temporary).map_err(PipelineError::io("create", &temporary))?;
+    file.write_all(bytes).map_err(PipelineError::io("write", &temporary))?;
+    file.sync_all().map_err(PipelineError::io("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(PipelineError::io("rename", &temporary))?;
+    let folder_file = File::open(folder).map_err(PipelineError::io("open", folder))?;
+    folder_file.sync_all().map_err(PipelineError::io("write", folder))
+}

@@ -1,0 +1,102 @@
+//! From a work folder to a valid result, in steps of which only the last one counts.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::file::digest_of_file;
+use super::lookup::identity_if_there;
+use super::{
+    Cache, Digest, FileEntry, FileIdentity, KeyLock, Manifest, OutputManifest, WorkFolder,
+    create_parent, list_files,
+};
+use crate::PipelineError;
+use crate::artifact::OutputPort;
+
+impl Cache {
+    /// Makes what stands in a work folder the result of the manifest's key.
+    ///
+    /// Until the manifest is in its place nothing has happened but that files were added to the
+    /// store; an older result stays valid until then.
+    pub(crate) fn publish(
+        &self,
+        _lock: &KeyLock,
+        work: WorkFolder,
+        ports: &[OutputPort],
+        mut manifest: Manifest,
+    ) -> Result<Manifest, PipelineError> {
+        manifest.outputs = self.keep_outputs(&work, ports, &manifest.provenance.stage)?;
+        self.sync()?;
+        self.write_manifest(&manifest)?;
+        drop(work);
+        let scratch = self.scratch(&manifest.key);
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch).map_err(PipelineError::io("remove", &scratch))?;
+        }
+        Ok(manifest)
+    }
+
+    /// Moves the files of all outputs into the store.
+    pub(super) fn keep_outputs(
+        &self,
+        work: &WorkFolder,
+        ports: &[OutputPort],
+        stage: &str,
+    ) -> Result<BTreeMap<String, OutputManifest>, PipelineError> {
+        let mut listed = Vec::with_capacity(ports.len());
+        for port in ports {
+            let folder = work.output(port.name);
+            let paths = list_files(&folder)?;
+            if paths.is_empty() {
+                let (stage, port) = (stage.to_owned(), port.name.to_owned());
+                return Err(PipelineError::EmptyOutput { stage, port });
+            }
+            listed.push((port, folder, paths));
+        }
+        let mut outputs = BTreeMap::new();
+        for (port, folder, paths) in listed {
+            let files = paths
+                .into_par_iter()
+                .map(|path| {
+                    let (digest, identity) = self.keep_file(&folder.join(&path))?;
+                    Ok(FileEntry { path, digest, identity })
+                })
+                .collect::<Result<Vec<_>, PipelineError>>()?;
+            let tree = Digest::of_tree(files.iter().map(|file| (file.path.as_str(), &file.digest)));
+            let (kind, format_version) = (port.kind, port.kind.format_version());
+            outputs.insert(
+                port.name.to_owned(),
+                OutputManifest { kind, format_version, tree, files },
+            );
+        }
+        Ok(outputs)
+    }
+
+    /// Moves a file into the store, unless the store has that content already and whole.
+    fn keep_file(&self, path: &Path) -> Result<(Digest, FileIdentity), PipelineError> {
+        let digest = digest_of_file(path).map_err(PipelineError::io("read", path))?;
+        let blob = self.blob(&digest);
+        let at_blob = |action| PipelineError::io(action, &blob);
+        if let Some(identity) = identity_if_there(&blob).map_err(at_blob("look at"))?
+            && digest_of_file(&blob).map_err(at_blob("read"))? == digest
+        {
+            return Ok((digest, identity));
+        }
+        create_parent(&blob)?;
+        fs::set_permissions(path, Permissions::from_mode(0o444))
+            .map_err(PipelineError::io("protect", path))?;
+        fs::rename(path, &blob).map_err(PipelineError::io("move", path))?;
+        let identity = FileIdentity::of(&blob).map_err(at_blob("look at"))?;
+        Ok((digest, identity))
+    }
+
+    /// Waits until everything in the store would survive a loss of power.
+    fn sync(&self) -> Result<(), PipelineError> {
+        let folder = File::open(&self.root).map_err(PipelineError::io("open", &self.root))?;
+        rustix::fs::syncfs(&folder)
+            .map_err(|error| PipelineError::io("write", &self.root)(error.into()))
+    }
+}

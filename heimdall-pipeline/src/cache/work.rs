@@ -1,0 +1,77 @@
+//! The folder that a stage works in, which is never the one that its result is read from.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Cache, Key, OutputManifest};
+use crate::PipelineError;
+
+/// The folder of one stage at work; removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct WorkFolder {
+    path: PathBuf,
+}
+
+impl Cache {
+    /// Makes the folder for a stage, whose lock the caller holds.
+    pub(crate) fn create_work(&self, key: &Key, run: &str) -> Result<WorkFolder, PipelineError> {
+        let path = self.root.join("work").join(format!("{key}.{run}"));
+        fs::create_dir_all(&path).map_err(PipelineError::io("create", &path))?;
+        Ok(WorkFolder { path })
+    }
+
+    /// Lets a stage see an output of another as a folder of links, so that what anybody does to a
+    /// readable copy has no effect.
+    pub(crate) fn link_input(
+        &self,
+        work: &WorkFolder,
+        port: &str,
+        output: &OutputManifest,
+    ) -> Result<PathBuf, PipelineError> {
+        let folder = work.path.join("in").join(port);
+        fs::create_dir_all(&folder).map_err(PipelineError::io("create", &folder))?;
+        let mut parent_done = PathBuf::new();
+        for file in &output.files {
+            let link = folder.join(&file.path);
+            let parent = link.parent().expect("a file of an output is in a folder");
+            if parent != parent_done {
+                fs::create_dir_all(parent).map_err(PipelineError::io("create", parent))?;
+                parent.clone_into(&mut parent_done);
+            }
+            symlink(self.blob(&file.digest), &link).map_err(PipelineError::io("create", &link))?;
+        }
+        Ok(folder)
+    }
+}
+
+impl WorkFolder {
+    /// Makes the empty folder that a stage writes an output into.
+    pub(crate) fn create_output(&self, port: &str) -> Result<PathBuf, PipelineError> {
+        let folder = self.output(port);
+        fs::create_dir_all(&folder).map_err(PipelineError::io("create", &folder))?;
+        Ok(folder)
+    }
+
+    pub(super) fn output(&self, port: &str) -> PathBuf {
+        self.path.join("out").join(port)
+    }
+
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+fn remove(path: &Path) {
+    // What stays behind is removed at the start of the next run.
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::debug!(path = %path.display(), %error, "work folder stays");
+    }
+}

@@ -1,0 +1,162 @@
+//! Assignments of the command line: `--set train.epochs=5`.
+
+use serde_json::Value;
+
+use super::StageSpec;
+use super::reading::Reading;
+use super::source::{Diagnostic, Source};
+use crate::PipelineError;
+use crate::stage::Stage;
+
+/// One `--set`, taken apart.
+#[derive(Debug)]
+pub(crate) struct Assignment<'a> {
+    text: &'a str,
+    pub(crate) path: Vec<&'a str>,
+    pub(crate) value: &'a str,
+}
+
+impl<'a> Assignment<'a> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, PipelineError> {
+        let (path, value) = text.split_once('=').unwrap_or((text, ""));
+        let assignment = Self { text, path: path.split('.').collect(), value };
+        if !text.contains('=') || assignment.path.len() < 2 || assignment.path.contains(&"") {
+            return Err(assignment
+                .diagnostic("expected `STAGE.FIELD=VALUE` or `vars.NAME=VALUE`")
+                .into());
+        }
+        Ok(assignment)
+    }
+
+    pub(crate) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        Source::new(&format!("--set {}", self.text), "").diagnostic(None, message)
+    }
+
+    /// Returns the value as YAML reads it, and, if that is something else, as plain text.
+    fn values(&self) -> Vec<Value> {
+        let text = Value::String(self.value.to_owned());
+        match serde_saphyr::from_str::<Value>(self.value) {
+            Ok(value) if value != text => vec![value, text],
+            _ => vec![text],
+        }
+    }
+}
+
+/// Carries out the assignments to stages and to the tracking; those to variables are in already.
+pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(), PipelineError> {
+    for assignment in assignments {
+        let assignment = Assignment::parse(assignment)?;
+        match assignment.path.as_slice() {
+            ["vars", _] => {}
+            ["tracking", path @ ..] => {
+                let current = to_json(&reading.tracking);
+                reading.tracking = assigned(&assignment, &current, path, from_json)?;
+            }
+            [name, path @ ..] => {
+                let names: Vec<String> =
+                    reading.stages.iter().map(|stage| stage.name.clone()).collect();
+                let Some(stage) = reading.stages.iter_mut().find(|stage| stage.name == *name)
+                else {
+                    let names = names.iter().map(String::as_str).chain(["vars", "tracking"]);
+                    return Err(assignment
+                        .diagnostic(format!("the pipeline has no stage `{name}`"))
+                        .suggesting(name, names)
+                        .into());
+                };
+                apply_to_stage(stage, &assignment, path)?;
+            }
+            [] => unreachable!("an assignment has a path of two or more"),
+        }
+    }
+    Ok(())
+}
+
+fn apply_to_stage(
+    stage: &mut StageSpec,
+    assignment: &Assignment<'_>,
+    path: &[&str],
+) -> Result<(), PipelineError> {
+    if let ["run", path @ ..] = path {
+        stage.run = assigned(assignment, &to_json(&stage.run), path, from_json)?;
+        return Ok(());
+    }
+    let kind = stage.stage.kind();
+    let current = stage.stage.parameters();
+    stage.stage = assigned(assignment, &current, path, |value| Stage::deserialize(kind, value))?;
+    Ok(())
+}
+
+/// Returns the configuration with the assignment carried out.
+fn assigned<T>(
+    assignment: &Assignment<'_>,
+    current: &Value,
+    path: &[&str],
+    read: impl Fn(Value) -> Result<T, serde_json::Error>,
+) -> Result<T, PipelineError> {
+    let mut refusal = None;
+    for value in assignment.values() {
+        let mut changed = current.clone();
+        let slot = slot(assignment, &mut changed, path)?;
+        *slot = value;
+        match read(changed) {
+            Ok(config) => return Ok(config),
+            // The first refusal is about the value as it was most likely meant.
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    let refusal = refusal.expect("there is a value to try");
+    let diagnostic = assignment.diagnostic(refusal.to_string());
+    let wrong = path.last().copied().unwrap_or_default();
+    match siblings(current, path) {
+        Some(names) if !names.contains(&wrong) => {
+            Err(assignment.diagnostic(format!("unknown key `{wrong}`")).suggesting(wrong, names).into())
+        }
+        _ => Err(diagnostic.into()),
+    }
+}
+
+/// Returns the place in a configuration that a path leads to. Only the last step may be new, since
+/// the configuration has its defaults filled in, but maps may grow.
+fn slot<'v>(
+    assignment: &Assignment<'_>,
+    config: &'v mut Value,
+    path: &[&str],
+) -> Result<&'v mut Value, PipelineError> {
+    let Some((last, parents)) = path.split_last() else {
+        return Err(assignment.diagnostic("expected a field behind the point").into());
+    };
+    let mut at = config;
+    for step in parents {
+        let Value::Object(fields) = at else { return Err(no_fields(assignment, at, step).into()) };
+        if !fields.contains_key(*step) {
+            return Err(assignment
+                .diagnostic(format!("unknown key `{step}`"))
+                .suggesting(step, fields.keys().map(String::as_str))
+                .into());
+        }
+        at = &mut fields[*step];
+    }
+    match at {
+        Value::Object(fields) => Ok(fields.entry(*last).or_insert(Value::Null)),
+        other => Err(no_fields(assignment, other, last).into()),
+    }
+}
+
+fn no_fields(assignment: &Assignment<'_>, value: &Value, step: &str) -> Diagnostic {
+    assignment.diagnostic(format!("there is no `{step}` within {value}"))
+}
+
+/// Returns the keys beside the one that a path leads to.
+fn siblings<'v>(config: &'v Value, path: &[&str]) -> Option<Vec<&'v str>> {
+    let (_, parents) = path.split_last()?;
+    let parent = parents.iter().try_fold(config, |at, step| at.get(step))?;
+    Some(parent.as_object()?.keys().map(String::as_str).collect())
+}
+
+fn to_json(config: &impl serde::Serialize) -> Value {
+    serde_json::to_value(config).expect("a configuration is plain data with string keys")
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(value)
+}
