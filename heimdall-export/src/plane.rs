@@ -159,9 +159,7 @@ fn wrap_degrees(graph: &mut Graph, degrees: &Value) -> Value {
 mod tests {
     use heimdall_geo::{LocalPosition, Position};
     use prost::Message;
-    use tract_onnx::prelude::{
-        DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor, tvec,
-    };
+    use tract_onnx::prelude::{DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor, tvec};
 
     use super::*;
     use crate::graph::Element;

@@ -24,13 +24,13 @@ use std::path::{Path, PathBuf};
 
 use crate::PipelineError;
 
-pub(crate) use copy::CopyReport;
-pub(crate) use file::{FileIdentity, list_files};
-pub use key::Digest;
-pub(crate) use key::{Key, KeyParts, canonical_json};
+use file::FileIdentity;
+pub(crate) use file::list_files;
+pub(crate) use key::{Digest, Key, KeyParts, canonical_json};
 pub(crate) use lock::{KeyLock, LockAttempt};
 pub(crate) use lookup::Lookup;
-pub(crate) use manifest::{FileEntry, Manifest, OutputManifest, Provenance};
+use manifest::FileEntry;
+pub(crate) use manifest::{Manifest, OutputManifest, Provenance};
 pub(crate) use work::WorkFolder;
 
 /// The folder that results are kept in.

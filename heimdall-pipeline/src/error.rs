@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::spec::Diagnostic;
-use crate::stage::StageKind;
 
 /// An error of this crate.
 #[derive(Debug, Error)]
@@ -27,16 +26,14 @@ pub enum PipelineError {
 
     /// A stage must come from the cache, but is not there.
     #[error(
-        "stage `{stage}` is needed by `--{option}`, but its result is not in the cache ({reason}); \
-         start at it with `--from {stage}`, or leave `--{option}` away"
+        "`--{option}` takes the result of stage `{stage}` from the cache, but it is not there for \
+         these parameters and inputs; run it too, with `--from {stage}` or without `--{option}`"
     )]
     NotCached {
         /// The stage whose result is missing.
         stage: String,
         /// The option that asks for it: `from` or `only`.
         option: &'static str,
-        /// Why the cache does not have it.
-        reason: String,
     },
 
     /// A file or folder could not be used.
@@ -187,11 +184,11 @@ pub enum PipelineError {
     #[error("interrupted")]
     Interrupted,
 
-    /// No code is there for a kind of stage.
-    #[error("this build cannot run `{kind}` stages")]
-    Unavailable {
-        /// The kind.
-        kind: StageKind,
+    /// The tracking store is of a kind that this build cannot write.
+    #[error("`tracking.uri` must be a folder, but is `{uri}`")]
+    UnsupportedTracking {
+        /// What the definition says.
+        uri: String,
     },
 
     /// Data could not be read or written.
@@ -235,11 +232,31 @@ impl PipelineError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether this is how a library says that it stopped because it was asked to.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(self, Self::Interrupted | Self::Train(heimdall_train::TrainError::Interrupted))
+    }
+
+    /// Returns the message followed by those of its causes.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     /// Returns the exit code of a program that ends with this error: 1 if a stage failed, 2 if the
     /// input must be mended, 3 if a gate failed, 130 if it was interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Definition(_) | Self::UnknownStage { .. } | Self::NotCached { .. } => 2,
+            Self::Definition(_)
+            | Self::UnknownStage { .. }
+            | Self::NotCached { .. }
+            | Self::UnsupportedTracking { .. } => 2,
             Self::GateFailed { .. } => 3,
             Self::Interrupted => 130,
             _ => 1,

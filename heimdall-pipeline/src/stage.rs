@@ -11,8 +11,9 @@ mod simulate;
 mod split;
 mod train;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,10 @@ use crate::PipelineError;
 use crate::artifact::{ArtifactKind, InputPort, OutputPort};
 
 pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
-pub use evaluate::EvaluateStage;
+pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
 pub use extract::ExtractStage;
-pub use import::ImportStage;
+pub use import::{ImportFormat, ImportStage};
 pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use register::RegisterStage;
@@ -298,6 +299,24 @@ impl Stage {
     /// Returns the error of the crate whose rule is broken.
     pub fn validate(&self) -> Result<(), PipelineError> {
         each!(self, config => config.validate())
+    }
+
+    /// Tells whether what the stage did outside of its outputs is still there.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from looking.
+    pub(crate) async fn still_holds(
+        &self,
+        outputs: &BTreeMap<String, PathBuf>,
+        facts: &PipelineFacts,
+    ) -> Result<bool, PipelineError> {
+        match self {
+            Self::Register(register) => {
+                register.still_holds(&outputs["registration"], facts).await
+            }
+            _ => Ok(true),
+        }
     }
 
     /// Does what the stage is there for.

@@ -30,7 +30,10 @@ fn wrong_definitions_are_refused_with_their_place() {
         },
         Case {
             name: "missing port",
-            change: ["{ train: split.train, validation: split.validation }", "{ train: split.train }"],
+            change: [
+                "{ train: split.train, validation: split.validation }",
+                "{ train: split.train }",
+            ],
             told: &["pipeline.yaml", "validation"],
         },
         Case {

@@ -121,8 +121,9 @@ fn write_folder(folder: &Path, stations: &[Station]) {
     }
     fs::write(folder.join("receivers.csv"), receivers).unwrap();
     let (latitude, longitude) = (truth().latitude_deg(), truth().longitude_deg());
-    let transmitter =
-        format!("source,frequency_hz,latitude,longitude\nMSF,{FREQUENCY_HZ},{latitude},{longitude}\n");
+    let transmitter = format!(
+        "source,frequency_hz,latitude,longitude\nMSF,{FREQUENCY_HZ},{latitude},{longitude}\n"
+    );
     fs::write(folder.join("transmitter.csv"), transmitter).unwrap();
 }
 
@@ -188,7 +189,8 @@ mod with_shared_data {
     #[ignore = "needs ../shared/data/dcf77: cargo xtask test"]
     fn dcf77_is_found_within_5_km() {
         let data = crate::tidy::root().join("../shared/data/dcf77");
-        let pipeline = fs::read_to_string(crate::tidy::root().join("pipelines/dcf77.yaml")).unwrap();
+        let pipeline =
+            fs::read_to_string(crate::tidy::root().join("pipelines/dcf77.yaml")).unwrap();
         let workplace = Workplace::new(&pipeline);
 
         let run = workplace.run(&["--set", &format!("vars.data={}", data.display())]).done();

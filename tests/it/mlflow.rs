@@ -16,8 +16,7 @@ mod with_python {
         let workplace = Workplace::new(TINY);
         let run = workplace.run(&[]).done();
         let registration = run.stages["register"].outputs["registration"].join("registration.json");
-        let registration: Value =
-            serde_json::from_slice(&fs::read(registration).unwrap()).unwrap();
+        let registration: Value = serde_json::from_slice(&fs::read(registration).unwrap()).unwrap();
 
         let seen = python("read_mlflow.py", &[workplace.path("mlflow").to_str().unwrap()]);
 

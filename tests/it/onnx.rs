@@ -82,7 +82,10 @@ mod with_python {
             // A degree of latitude is 111.1 km there, within 0.1 %.
             let [sigma_deg, _] = row(&answer["uncertainty"], index);
             let sigma_km = event.covariance.north_km2.sqrt();
-            assert!((sigma_deg * 111.13 / sigma_km - 1.0).abs() < 3e-3, "{sigma_deg}° {sigma_km} km");
+            assert!(
+                (sigma_deg * 111.13 / sigma_km - 1.0).abs() < 3e-3,
+                "{sigma_deg}° {sigma_km} km"
+            );
         }
     }
 }

@@ -41,11 +41,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Whether a program of this name answers when asked for its version.
 pub(crate) fn exists(program: &str) -> bool {
-    let quiet = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let quiet =
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 

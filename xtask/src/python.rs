@@ -29,7 +29,8 @@ pub(crate) fn install() -> Result<PathBuf> {
     install_python()?;
     say(&format!("installing {REQUIREMENTS} into {}", folder.display()));
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
+    let pip =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
     run(Command::new(&interpreter).args(pip))?;
     fs::write(&stamp, requirements).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(interpreter)

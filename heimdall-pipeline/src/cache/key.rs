@@ -14,7 +14,7 @@ const TREE_DOMAIN: &[u8] = b"heimdall tree 1";
 
 /// A BLAKE3 digest, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
+pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
     pub(crate) fn of(bytes: &[u8]) -> Self {
@@ -33,7 +33,7 @@ impl Digest {
     }
 
     /// Returns the first digits, which tell digests apart for people.
-    pub fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         self.to_string()[..8].to_owned()
     }
 }

@@ -1,0 +1,203 @@
+//! What happens during a run, told to whoever wants to know.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::stage::StageProgress;
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// It ran, and its result is kept.
+    Ran,
+    /// Its result was there already.
+    Cached,
+    /// It ran into an error.
+    Failed,
+    /// It was not to be run, or a stage that it needs gave no result.
+    Skipped,
+    /// It was stopped.
+    Interrupted,
+}
+
+impl StageState {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Cached => "cached",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Every stage that was to be run has its result.
+    Done,
+    /// A stage failed.
+    Failed,
+    /// The run was stopped.
+    Interrupted,
+}
+
+/// What is to be said of a stage after a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageReport {
+    /// How it ended.
+    pub state: StageState,
+    /// How long it kept this run.
+    pub seconds: f64,
+    /// Figures of its result.
+    pub metrics: BTreeMap<String, f64>,
+    /// Readable copies of its outputs, by port.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// What went wrong, with its causes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The first digits of the key that its result is found by.
+    #[serde(skip)]
+    pub key: Option<String>,
+    /// Its result in a few words.
+    #[serde(skip)]
+    pub headline: Option<String>,
+    /// How long it took to make a result that was there already.
+    #[serde(skip)]
+    pub seconds_saved: Option<f64>,
+    /// For a stage that was made to run again, whether its result is the one of before.
+    #[serde(skip)]
+    pub reproduced: Option<bool>,
+}
+
+impl StageReport {
+    /// Makes the report of a stage without a result.
+    pub(crate) fn without_result(state: StageState, seconds: f64) -> Self {
+        Self {
+            state,
+            seconds,
+            metrics: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            error: None,
+            key: None,
+            headline: None,
+            seconds_saved: None,
+            reproduced: None,
+        }
+    }
+}
+
+/// What is to be said of a run when it is over; the object that `--json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunReport {
+    /// Identifier of the run.
+    pub run: String,
+    /// How it ended.
+    pub state: RunState,
+    /// How long it took.
+    pub seconds: f64,
+    /// The stages in the order in which they were dealt with, by name.
+    #[serde(serialize_with = "as_map")]
+    pub stages: Vec<(String, StageReport)>,
+    /// What the program is to exit with.
+    #[serde(skip)]
+    pub exit_code: u8,
+}
+
+fn as_map<S: Serializer>(
+    stages: &[(String, StageReport)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(stages.iter().map(|(name, report)| (name, report)))
+}
+
+/// Something that happened during a run.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RunEvent {
+    /// The run begins.
+    Started {
+        /// Identifier of the run.
+        run: String,
+        /// Name of the pipeline.
+        pipeline: String,
+        /// Names of its stages, in the order in which they are dealt with.
+        stages: Vec<String>,
+    },
+    /// Another process is at work on the same result, which this run waits for.
+    Waiting {
+        /// Name of the stage.
+        stage: String,
+        /// Who is at work.
+        holder: String,
+    },
+    /// Something kept was damaged, and counts for nothing.
+    Damaged {
+        /// Name of the stage.
+        stage: String,
+        /// What it was.
+        what: String,
+    },
+    /// Somebody had changed or removed files of a readable copy, which are as they were again.
+    Restored {
+        /// Name of the stage.
+        stage: String,
+        /// The folder.
+        folder: PathBuf,
+        /// The files in it.
+        files: Vec<String>,
+    },
+    /// A stage begins to work.
+    StageStarted {
+        /// Name of the stage.
+        stage: String,
+    },
+    /// A stage has come further.
+    StageProgress {
+        /// Name of the stage.
+        stage: String,
+        /// How far it has come.
+        progress: StageProgress,
+    },
+    /// A stage ended.
+    StageFinished {
+        /// Name of the stage.
+        stage: String,
+        /// What is to be said of it.
+        report: StageReport,
+    },
+    /// The run is over.
+    Finished {
+        /// What is to be said of it.
+        report: RunReport,
+    },
+}
+
+/// Where events go.
+#[derive(Clone)]
+pub struct EventSink(Arc<dyn Fn(RunEvent) + Send + Sync>);
+
+impl EventSink {
+    /// Makes a sink that hands every event to a function, on the thread where it happens.
+    pub fn new(receive: impl Fn(RunEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(receive))
+    }
+
+    pub(crate) fn send(&self, event: RunEvent) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventSink")
+    }
+}
