@@ -52,6 +52,10 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "STAGE")]
     pub until: Option<String>,
 
+    /// Run nothing but this stage (can be repeated)
+    #[arg(long, value_name = "STAGE")]
+    pub only: Vec<String>,
+
     /// Run this stage even if its result is in the cache (can be repeated)
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,

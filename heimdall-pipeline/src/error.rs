@@ -227,14 +227,20 @@ fn did_you_mean(name: Option<&str>) -> String {
 
 impl PipelineError {
     /// Makes an error of an operation on a file or folder.
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
 
     /// Whether this is how a library says that it stopped because it was asked to.
     pub(crate) fn is_interruption(&self) -> bool {
-        matches!(self, Self::Interrupted | Self::Train(heimdall_train::TrainError::Interrupted))
+        matches!(
+            self,
+            Self::Interrupted | Self::Train(heimdall_train::TrainError::Interrupted { .. })
+        )
     }
 
     /// Returns the message followed by those of its causes.

@@ -99,8 +99,10 @@ impl Graph {
 
 /// Sorts the stages, or returns the positions of a cycle.
 fn order(graph: &DiGraph<usize, Wire>) -> Result<Vec<usize>, Vec<usize>> {
-    let mut open: Vec<usize> =
-        graph.node_indices().map(|at| graph.edges_directed(at, Direction::Incoming).count()).collect();
+    let mut open: Vec<usize> = graph
+        .node_indices()
+        .map(|at| graph.edges_directed(at, Direction::Incoming).count())
+        .collect();
     let mut order = Vec::with_capacity(open.len());
     let mut taken = vec![false; open.len()];
     while let Some(next) = (0..open.len()).find(|at| !taken[*at] && open[*at] == 0) {

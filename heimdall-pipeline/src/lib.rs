@@ -31,6 +31,7 @@ mod cache;
 mod cli;
 mod error;
 mod event;
+mod external;
 mod graph;
 mod progress;
 mod report;
@@ -43,10 +44,10 @@ pub use cli::{
     Cli, Command, DefinitionArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs,
 };
 pub use error::PipelineError;
-pub use event::{RunEvent, RunReport, RunState, StageReport, StageState};
+pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
 pub use graph::{Graph, Wire};
 pub use progress::{Progress, duration};
-pub use runner::{Planned, RunOptions, Watcher, plan, run};
+pub use runner::{Forecast, RunOptions, plan, run};
 pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};
 pub use stage::{
     EvaluateStage, ExportStage, ExtractStage, ImportFormat, ImportStage, LocateStage,

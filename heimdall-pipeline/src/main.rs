@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use heimdall_pipeline::{
-    Cli, Command, DefinitionArgs, GraphFormat, LoadOptions, PipelineError, PipelineSpec, Planned,
-    Progress, RunArgs, RunOptions, SelectionArgs, StageState, duration, plan, run,
+    Cli, Command, DefinitionArgs, EventSink, Forecast, GraphFormat, LoadOptions, PipelineError,
+    PipelineSpec, Progress, RunArgs, RunOptions, SelectionArgs, StageState, duration, plan, run,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -55,10 +55,10 @@ async fn run_pipeline(arguments: &RunArgs, progress: &Progress) -> Result<u8, Pi
     let cancel = Arc::new(AtomicBool::new(false));
     stop_on_signals(Arc::clone(&cancel))?;
     let shown = progress.clone();
-    let watcher = Arc::new(move |event| shown.show(&event));
-    let report = run(&spec, &options(&arguments.selection), cancel, watcher).await?;
+    let events = EventSink::new(move |event| shown.show(&event));
+    let report = run(&spec, &options(&arguments.selection), &cancel, &events).await?;
 
-    let count = |state| report.stages.values().filter(|stage| stage.state == state).count();
+    let count = |state| report.stages.iter().filter(|(_, stage)| stage.state == state).count();
     let counts: Vec<String> = [
         (StageState::Ran, "ran"),
         (StageState::Cached, "cached"),
@@ -122,6 +122,7 @@ fn options(arguments: &SelectionArgs) -> RunOptions {
         output: arguments.output.clone(),
         from: arguments.from.clone(),
         until: arguments.until.clone(),
+        only: arguments.only.clone(),
         force: arguments.force.clone(),
     }
 }
@@ -129,9 +130,10 @@ fn options(arguments: &SelectionArgs) -> RunOptions {
 fn print_plan(definition: &DefinitionArgs, options: &RunOptions) -> Result<u8, PipelineError> {
     let lines = plan(&load(definition)?, options)?.into_iter().map(|(stage, planned)| {
         let outcome = match planned {
-            Planned::Run => "run",
-            Planned::Cached => "cached",
-            Planned::Maybe => "maybe: depends on what comes before",
+            Forecast::Run => "run",
+            Forecast::Cached => "cached",
+            Forecast::Maybe => "maybe: depends on what comes before",
+            Forecast::Skip => "skip",
         };
         format!("{stage:12} {outcome}\n")
     });

@@ -31,7 +31,7 @@ impl Progress {
     /// Shows one event.
     pub fn show(&self, event: &RunEvent) {
         match event {
-            RunEvent::Started { stage } => {
+            RunEvent::StageStarted { stage } => {
                 *self.last_line.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 if self.on_terminal {
                     self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -47,16 +47,25 @@ impl Progress {
                     self.line(&format!("{stage:12} started"));
                 }
             }
-            RunEvent::Progress { stage, progress } => self.progress(stage, progress),
+            RunEvent::StageProgress { stage, progress } => self.progress(stage, progress),
             RunEvent::Waiting { stage, holder } => {
                 self.line(&format!("{stage:12} waits for {holder}"));
             }
-            RunEvent::Notice { stage, text } => self.line(&format!("{stage:12} {text}")),
-            RunEvent::Ended { stage, report } => {
+            RunEvent::Damaged { stage, what } => {
+                self.line(&format!("{stage:12} does not trust its result in the cache: {what}"));
+            }
+            RunEvent::Restored { stage, folder, files } => {
+                let (files, folder) = (files.join(", "), folder.display());
+                self.line(&format!(
+                    "{stage:12} restores what somebody changed in {folder}: {files}"
+                ));
+            }
+            RunEvent::StageFinished { stage, report } => {
                 self.bar.disable_steady_tick();
                 self.bar.set_draw_target(ProgressDrawTarget::hidden());
                 self.line(&outcome(stage, report));
             }
+            RunEvent::Started { .. } | RunEvent::Finished { .. } => {}
         }
     }
 
@@ -99,11 +108,12 @@ impl Write for Progress {
 fn outcome(stage: &str, report: &StageReport) -> String {
     let headline = report.headline.as_deref().unwrap_or_default();
     let error = report.error.as_deref().unwrap_or_default();
-    let (key, time) = (&report.key, duration(report.seconds));
+    let key = report.key.as_deref().unwrap_or_default();
+    let time = duration(report.seconds);
     match report.state {
         StageState::Ran => format!("{stage:12} ran     {key}  {headline} ({time})"),
         StageState::Cached => {
-            let saved = duration(report.saved_seconds);
+            let saved = duration(report.seconds_saved.unwrap_or_default());
             format!("{stage:12} cached  {key}  {headline} (saved {saved})")
         }
         StageState::Failed => format!("{stage:12} failed  {error}"),

@@ -284,8 +284,7 @@ impl<'a> Run<'a> {
     fn facts(&self, position: usize) -> Result<PipelineFacts, PipelineError> {
         let ancestors = self.spec.graph().ancestors(position);
         let stage = |at: &usize| &self.spec.stages[*at];
-        let parameters =
-            |stage: &StageSpec| (stage.name.clone(), stage.stage.parameters());
+        let parameters = |stage: &StageSpec| (stage.name.clone(), stage.stage.parameters());
         let uri = &self.spec.tracking.uri;
         Ok(PipelineFacts {
             pipeline: self.spec.name.clone(),
@@ -295,7 +294,9 @@ impl<'a> Run<'a> {
             stages: ancestors.iter().chain([&position]).map(|at| parameters(stage(at))).collect(),
             metrics: ancestors
                 .iter()
-                .filter_map(|at| Some((stage(at).name.clone(), self.results.get(at)?.metrics.clone())))
+                .filter_map(|at| {
+                    Some((stage(at).name.clone(), self.results.get(at)?.metrics.clone()))
+                })
                 .collect(),
         })
     }
@@ -308,6 +309,3 @@ fn new_run_id() -> String {
     let suffix = Digest::of(unique.as_bytes()).short();
     format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), &suffix[..4])
 }
-
-#[cfg(test)]
-mod tests;

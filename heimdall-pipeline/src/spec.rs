@@ -16,8 +16,8 @@ use crate::graph::Graph;
 use crate::stage::Stage;
 
 pub(crate) use outline::{From, Word};
-pub(crate) use source::{Source, most_similar};
 pub use source::{Diagnostic, Place};
+pub(crate) use source::{Source, most_similar};
 
 /// Names that `--set` takes for parts of the definition, and stages cannot have.
 const RESERVED_NAMES: [&str; 4] = ["name", "stages", "tracking", "vars"];
@@ -94,7 +94,8 @@ impl PipelineSpec {
                 .diagnostic(None, format!("cannot read the definition of the pipeline: {error}"));
             PipelineError::from(reading::offering_siblings(diagnostic, path))
         })?;
-        let stem = path.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy());
+        let stem =
+            path.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy());
         Self::parse(&name, &stem, &text, options)
     }
 

@@ -11,9 +11,8 @@ mod simulate;
 mod split;
 mod train;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -169,9 +168,7 @@ impl StageKind {
                 }
             }
             Self::Train => const { &[output("model", Model)] },
-            Self::Evaluate => {
-                const { &[output("model", Model), output("evaluation", Evaluation)] }
-            }
+            Self::Evaluate => const { &[output("model", Model), output("evaluation", Evaluation)] },
             Self::Export => const { &[output("onnx", Onnx)] },
             Self::Register => const { &[output("registration", Registration)] },
             Self::Locate => const { &[output("fix", Fix)] },
@@ -299,24 +296,6 @@ impl Stage {
     /// Returns the error of the crate whose rule is broken.
     pub fn validate(&self) -> Result<(), PipelineError> {
         each!(self, config => config.validate())
-    }
-
-    /// Tells whether what the stage did outside of its outputs is still there.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps it from looking.
-    pub(crate) async fn still_holds(
-        &self,
-        outputs: &BTreeMap<String, PathBuf>,
-        facts: &PipelineFacts,
-    ) -> Result<bool, PipelineError> {
-        match self {
-            Self::Register(register) => {
-                register.still_holds(&outputs["registration"], facts).await
-            }
-            _ => Ok(true),
-        }
     }
 
     /// Does what the stage is there for.

@@ -90,7 +90,9 @@ impl Cache {
         match identity_if_there(&blob)? {
             None => Ok(Check::Missing),
             Some(identity) if identity == entry.identity => Ok(Check::Same),
-            Some(identity) if digest_of_file(&blob)? == entry.digest => Ok(Check::Touched(identity)),
+            Some(identity) if digest_of_file(&blob)? == entry.digest => {
+                Ok(Check::Touched(identity))
+            }
             Some(_) => Ok(Check::Changed),
         }
     }

@@ -112,8 +112,8 @@ impl Manifest {
             let body = rest.strip_prefix(AFTER_CHECKSUM)?;
             (Digest::of(body).to_string().as_bytes() == checksum).then_some(body)
         })();
-        let manifest: Self = serde_json::from_slice(body.ok_or(Damage::Checksum)?)
-            .map_err(|_| Damage::Foreign)?;
+        let manifest: Self =
+            serde_json::from_slice(body.ok_or(Damage::Checksum)?).map_err(|_| Damage::Foreign)?;
         if manifest.key != *key || manifest.version != MANIFEST_VERSION {
             return Err(Damage::Foreign);
         }

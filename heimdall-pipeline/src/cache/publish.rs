@@ -67,10 +67,8 @@ impl Cache {
                 .collect::<Result<Vec<_>, PipelineError>>()?;
             let tree = Digest::of_tree(files.iter().map(|file| (file.path.as_str(), &file.digest)));
             let (kind, format_version) = (port.kind, port.kind.format_version());
-            outputs.insert(
-                port.name.to_owned(),
-                OutputManifest { kind, format_version, tree, files },
-            );
+            outputs
+                .insert(port.name.to_owned(), OutputManifest { kind, format_version, tree, files });
         }
         Ok(outputs)
     }

@@ -73,8 +73,9 @@ fn by_kind(
         let reference = look_up(source, stages, word)?;
         let count_before = wires.len();
         for output in reference.outputs() {
-            let of_kind =
-                |port: &&InputPort| port.kind == output.kind && wires.iter().all(|w| w.input != *port);
+            let of_kind = |port: &&InputPort| {
+                port.kind == output.kind && wires.iter().all(|w| w.input != *port)
+            };
             let open: Vec<&'static InputPort> = inputs.iter().filter(of_kind).collect();
             match open.as_slice() {
                 [] => {}
@@ -150,8 +151,10 @@ fn matching_output(
     match (fitting.as_slice(), outputs.as_slice()) {
         ([output], _) => Ok(output),
         ([], [output]) => {
-            let message =
-                format!("`{text}` is `{}`, but `{}` takes `{}`", output.kind, input.name, input.kind);
+            let message = format!(
+                "`{text}` is `{}`, but `{}` takes `{}`",
+                output.kind, input.name, input.kind
+            );
             let label = format!("`{}` of stage `{}` is here", input.name, stage.name);
             Err(source
                 .diagnostic(Some(*place), message)

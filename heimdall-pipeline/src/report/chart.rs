@@ -165,12 +165,14 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_the_end() {
-        assert_eq!(ticks(1.0).iter().map(|&t| label(t)).collect::<Vec<_>>(), [
-            "0", "0.2", "0.4", "0.6", "0.8", "1"
-        ]);
-        assert_eq!(ticks(90.0).iter().map(|&t| label(t)).collect::<Vec<_>>(), [
-            "0", "20", "40", "60", "80"
-        ]);
+        assert_eq!(
+            ticks(1.0).iter().map(|&t| label(t)).collect::<Vec<_>>(),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+        );
+        assert_eq!(
+            ticks(90.0).iter().map(|&t| label(t)).collect::<Vec<_>>(),
+            ["0", "20", "40", "60", "80"]
+        );
     }
 
     /// Half of the way from 50 to 150 lies at 100, where the axis ends: half of the way up, too.

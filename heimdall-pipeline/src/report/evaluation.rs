@@ -42,18 +42,26 @@ pub(crate) fn evaluation_page(
     let mut page = Page::new(&format!("{pipeline}: evaluation"));
     page.paragraph(&verdict(evaluation));
     page.table(&error_table(evaluation));
-    page.note("Errors in km along the geodesic, over all test events, those that no receiver hears \
-        included. The network has not seen any transmitter of the test set.");
+    page.note(
+        "Errors in km along the geodesic, over all test events, those that no receiver hears \
+        included. The network has not seen any transmitter of the test set.",
+    );
 
     page.heading("Error distribution");
-    page.figure(&error_chart(evaluation).to_svg(), "Share of the test events whose error is at most \
-        the one below.");
+    page.figure(
+        &error_chart(evaluation).to_svg(),
+        "Share of the test events whose error is at most \
+        the one below.",
+    );
 
     page.heading("How honest the stated uncertainty is");
     page.table(&coverage_table(evaluation));
-    page.figure(&calibration_chart(evaluation).to_svg(), "How often the truth lies in the region \
+    page.figure(
+        &calibration_chart(evaluation).to_svg(),
+        "How often the truth lies in the region \
         that is stated to hold it: on the dashed line, stated and true uncertainty agree. Above it \
-        the regions are too large, below it too small.");
+        the regions are too large, below it too small.",
+    );
 
     page.heading("Map");
     page.figure(
@@ -104,8 +112,7 @@ fn verdict(evaluation: &Evaluation) -> String {
 
 fn error_table(evaluation: &Evaluation) -> Vec<Vec<String>> {
     let columns = ["median", "p68", "p90", "mean"];
-    let mut rows =
-        vec![["method", "median", "68 %", "90 %", "mean"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["method", "median", "68 %", "90 %", "mean"].map(str::to_owned).to_vec()];
     for (name, prefix, _) in METHODS {
         let mut row = vec![name.to_owned()];
         for column in columns {
@@ -157,7 +164,13 @@ fn error_chart(evaluation: &Evaluation) -> Chart {
         x_max = x_max.max(1.2 * p90.copied().unwrap_or(0.0));
         series.push(Series { name: name.to_owned(), class, points });
     }
-    Chart { x_label: "error, km".to_owned(), y_label: "share".to_owned(), x_max, y_max: 1.0, series }
+    Chart {
+        x_label: "error, km".to_owned(),
+        y_label: "share".to_owned(),
+        x_max,
+        y_max: 1.0,
+        series,
+    }
 }
 
 fn calibration_chart(evaluation: &Evaluation) -> Chart {

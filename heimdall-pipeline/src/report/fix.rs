@@ -20,14 +20,22 @@ pub(crate) fn fix_page(pipeline: &str, events: &[LocatedEvent]) -> Result<String
     for event in events {
         page.heading(&event.event);
         page.paragraph(&verdict(event));
-        page.figure(&map(event, false)?.to_svg(), "The receivers (triangles), the fix (red), and \
-            the true position (green) where it is known.");
-        page.figure(&map(event, true)?.to_svg(), "The surroundings of the fix, with the ellipse \
-            that holds the transmitter with 95 % probability.");
+        page.figure(
+            &map(event, false)?.to_svg(),
+            "The receivers (triangles), the fix (red), and \
+            the true position (green) where it is known.",
+        );
+        page.figure(
+            &map(event, true)?.to_svg(),
+            "The surroundings of the fix, with the ellipse \
+            that holds the transmitter with 95 % probability.",
+        );
         page.table(&delay_table(&event.pairs));
-        page.note("A delay is the arrival at the second receiver minus the arrival at the first. \
+        page.note(
+            "A delay is the arrival at the second receiver minus the arrival at the first. \
             Its sigma is what noise and clocks explain; the ellipse also holds the timing floor of \
-            the solver, which stands for propagation.");
+            the solver, which stands for propagation.",
+        );
     }
     Ok(page.finish())
 }

@@ -35,10 +35,7 @@ impl Run<'_> {
             return Ok(report);
         }
         if let Mode::FromCache(option) = mode {
-            return Err(PipelineError::NotCached {
-                stage: self.name(position).to_owned(),
-                option,
-            });
+            return Err(PipelineError::NotCached { stage: self.name(position).to_owned(), option });
         }
 
         let Some(lock) = self.lock(position, &key).await? else {
@@ -64,11 +61,7 @@ impl Run<'_> {
         &self.spec.stages[position].name
     }
 
-    async fn look_up(
-        &self,
-        position: usize,
-        key: &Key,
-    ) -> Result<Option<Manifest>, PipelineError> {
+    async fn look_up(&self, position: usize, key: &Key) -> Result<Option<Manifest>, PipelineError> {
         let (cache, key) = (self.cache.clone(), *key);
         match blocking(move || cache.lookup(&key)).await? {
             Lookup::Hit(manifest) => Ok(Some(*manifest)),
@@ -107,6 +100,7 @@ impl Run<'_> {
     ) -> Result<StageReport, PipelineError> {
         let stage = self.name(position).to_owned();
         let folder = self.options.output.join(&self.spec.name).join(&stage);
+        let folder = std::path::absolute(&folder).map_err(PipelineError::io("find", &folder))?;
         let cache = self.cache.clone();
         let (manifest, copies) = blocking(move || {
             let copies = copy_outputs(&cache, &manifest, &folder)?;
@@ -290,5 +284,6 @@ fn same_outputs(one: &Manifest, other: &Manifest) -> bool {
 }
 
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }

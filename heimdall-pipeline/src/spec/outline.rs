@@ -252,10 +252,8 @@ impl<'de> Visitor<'de> for TypedStage {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let mut run = RunSpec::default();
         let fields = OwnFields { map, run: &mut run };
-        let stage = Stage::deserialize(
-            self.0,
-            serde::de::value::MapAccessDeserializer::new(fields),
-        )?;
+        let stage =
+            Stage::deserialize(self.0, serde::de::value::MapAccessDeserializer::new(fields))?;
         Ok((stage, run))
     }
 }
@@ -312,10 +310,9 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldKey<K> {
         match name.as_str() {
             "uses" | "from" => Ok(Field::Wiring(self.0)),
             "run" => Ok(Field::Run(self.0)),
-            _ => self
-                .0
-                .deserialize(serde::de::value::StringDeserializer::new(name))
-                .map(Field::Own),
+            _ => {
+                self.0.deserialize(serde::de::value::StringDeserializer::new(name)).map(Field::Own)
+            }
         }
     }
 }

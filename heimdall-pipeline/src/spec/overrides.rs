@@ -108,9 +108,10 @@ fn assigned<T>(
     let diagnostic = assignment.diagnostic(refusal.to_string());
     let wrong = path.last().copied().unwrap_or_default();
     match siblings(current, path) {
-        Some(names) if !names.contains(&wrong) => {
-            Err(assignment.diagnostic(format!("unknown key `{wrong}`")).suggesting(wrong, names).into())
-        }
+        Some(names) if !names.contains(&wrong) => Err(assignment
+            .diagnostic(format!("unknown key `{wrong}`"))
+            .suggesting(wrong, names)
+            .into()),
         _ => Err(diagnostic.into()),
     }
 }

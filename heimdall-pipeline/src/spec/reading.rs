@@ -7,9 +7,7 @@ use serde::de::{Deserialize, DeserializeSeed};
 use serde_saphyr::granit_parser::{Parser, ScalarStyle};
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter};
 
-use super::outline::{
-    From, Outline, StageOutline, TypedStages, VarsOutline, Word, place_of,
-};
+use super::outline::{From, Outline, StageOutline, TypedStages, VarsOutline, Word, place_of};
 use super::overrides::Assignment;
 use super::source::{Diagnostic, Place, Source};
 use super::{LoadOptions, RESERVED_NAMES, StageSpec, TrackingSpec};
@@ -30,21 +28,25 @@ pub(crate) struct Reading {
     pub(crate) stages: Vec<StageSpec>,
     /// The `from:` of each stage.
     pub(crate) wiring: Vec<From>,
-    pub(crate) source: Source,
 }
 
 /// Reads a definition.
 pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, PipelineError> {
-    if source.text().lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
+    if source
+        .text()
+        .lines()
+        .all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
     {
         return Err(source.diagnostic(None, "the definition is empty").into());
     }
     refuse_literal_references(source)?;
     let properties = properties(source, options)?;
 
-    let outline: Outline = parse(source, Some(&properties), |document| Outline::deserialize(document))?;
+    let outline: Outline =
+        parse(source, Some(&properties), |document| Outline::deserialize(document))?;
     let kinds = kinds(source, &outline.stages.0)?;
-    let typed = parse(source, Some(&properties), |document| TypedStages(&kinds).deserialize(document))?;
+    let typed =
+        parse(source, Some(&properties), |document| TypedStages(&kinds).deserialize(document))?;
 
     let mut stages = Vec::with_capacity(kinds.len());
     let mut wiring = Vec::with_capacity(kinds.len());
@@ -53,8 +55,7 @@ pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, Pi
         wiring.push(outline.from);
     }
     let name = outline.name.map(|name| check_name(source, name, "pipeline")).transpose()?;
-    let (tracking, source) = (outline.tracking, source.clone());
-    Ok(Reading { name, tracking, stages, wiring, source })
+    Ok(Reading { name, tracking: outline.tracking, stages, wiring })
 }
 
 /// Returns what `${NAME}` stands for: the environment, covered by the variables of the definition,
@@ -66,8 +67,7 @@ fn properties(
     let mut properties: HashMap<String, String> =
         options.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     // Without properties, since what the variables stand for is not known before they are read.
-    let outline: VarsOutline =
-        parse(source, None, |document| VarsOutline::deserialize(document))?;
+    let outline: VarsOutline = parse(source, None, |document| VarsOutline::deserialize(document))?;
     let mut vars = BTreeMap::new();
     for (name, value) in outline.vars.0 {
         let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
@@ -118,7 +118,10 @@ fn interpolated(
 }
 
 /// Returns the kind of each stage, and refuses names that no stage can have.
-fn kinds(source: &Source, stages: &[(Word, StageOutline)]) -> Result<Vec<StageKind>, PipelineError> {
+fn kinds(
+    source: &Source,
+    stages: &[(Word, StageOutline)],
+) -> Result<Vec<StageKind>, PipelineError> {
     if stages.is_empty() {
         return Err(source.diagnostic(None, "the definition has no stages").into());
     }

@@ -30,7 +30,11 @@ impl Source {
     }
 
     /// Makes a message about the definition, at a place if there is one.
-    pub(crate) fn diagnostic(&self, place: Option<Place>, message: impl Into<String>) -> Diagnostic {
+    pub(crate) fn diagnostic(
+        &self,
+        place: Option<Place>,
+        message: impl Into<String>,
+    ) -> Diagnostic {
         Diagnostic {
             name: self.name.to_string(),
             message: message.into(),

@@ -60,10 +60,7 @@ fn references_find_their_ports() {
     let spec = parse(SOUND, &[]).unwrap();
 
     assert_eq!(wires(&spec, "features"), ["world.recordings -> recordings"]);
-    assert_eq!(
-        wires(&spec, "train"),
-        ["split.train -> train", "split.validation -> validation"]
-    );
+    assert_eq!(wires(&spec, "train"), ["split.train -> train", "split.validation -> validation"]);
     // A stage with two outputs is told apart by what the input takes.
     assert_eq!(wires(&spec, "export"), ["evaluate.model -> model", "split.test -> samples"]);
     assert_eq!(
@@ -172,11 +169,7 @@ fn broken_assignment_is_refused_with_a_suggestion() {
             message: "invalid type: string \"many\", expected usize",
             help: None,
         },
-        Case {
-            set: "train.epochs.max=1",
-            message: "there is no `max` within 7",
-            help: None,
-        },
+        Case { set: "train.epochs.max=1", message: "there is no `max` within 7", help: None },
         Case {
             set: "epochs",
             message: "expected `STAGE.FIELD=VALUE` or `vars.NAME=VALUE`",
@@ -203,12 +196,7 @@ struct Broken {
 #[test]
 fn broken_definition_is_refused_with_its_place() {
     let cases = [
-        Broken {
-            text: "",
-            place: None,
-            message: "the definition is empty",
-            help: None,
-        },
+        Broken { text: "", place: None, message: "the definition is empty", help: None },
         Broken {
             text: "# nothing yet\n",
             place: None,
@@ -402,7 +390,8 @@ fn broken_definition_is_refused_with_its_place() {
 
 #[test]
 fn both_ends_of_a_wrong_wire_are_shown() {
-    let text = "stages:\n  a: { uses: simulate }\n  b:\n    uses: split\n    from:\n      features: a\n";
+    let text =
+        "stages:\n  a: { uses: simulate }\n  b:\n    uses: split\n    from:\n      features: a\n";
 
     let error = parse(text, &[]).unwrap_err();
 
@@ -435,8 +424,9 @@ fn missing_file_is_named_and_its_neighbor_offered() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("localization.yaml"), SOUND).unwrap();
 
-    let error = PipelineSpec::load(&folder.path().join("localisation.yaml"), &LoadOptions::default())
-        .unwrap_err();
+    let error =
+        PipelineSpec::load(&folder.path().join("localisation.yaml"), &LoadOptions::default())
+            .unwrap_err();
 
     let text = error.to_string();
     assert!(text.contains("localisation.yaml: cannot read the definition"), "{text}");

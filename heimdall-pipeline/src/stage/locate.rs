@@ -252,8 +252,7 @@ fn receivers_of(event: &EventEntry, network: &[Receiver]) -> Result<Vec<Receiver
 fn summary(events: &[LocatedEvent]) -> StageOutput {
     let mut metrics = BTreeMap::new();
     for event in events {
-        let prefix =
-            if events.len() == 1 { String::new() } else { format!("{}.", event.event) };
+        let prefix = if events.len() == 1 { String::new() } else { format!("{}.", event.event) };
         let mut put = |name: &str, value: f64| metrics.insert(format!("{prefix}{name}"), value);
         put("latitude", event.fix.position.latitude_deg());
         put("longitude", event.fix.position.longitude_deg());

@@ -150,10 +150,11 @@ impl RegisterStage {
 
     fn check_gate(&self, metrics: &BTreeMap<String, f64>) -> Result<(), PipelineError> {
         for (metric, &[lower, upper]) in &self.gate {
-            let value = metrics.get(metric).copied().ok_or_else(|| PipelineError::NoSuchMetric {
-                metric: metric.clone(),
-                known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
-            })?;
+            let value =
+                metrics.get(metric).copied().ok_or_else(|| PipelineError::NoSuchMetric {
+                    metric: metric.clone(),
+                    known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
+                })?;
             if !(lower..=upper).contains(&value) {
                 let metric = metric.clone();
                 return Err(PipelineError::GateFailed { metric, lower, upper, value });
@@ -297,7 +298,8 @@ mod tests {
 
     #[test]
     fn parameters_are_the_leaves_of_the_configuration() {
-        let stages = [("train".to_owned(), json!({"epochs": 3, "model": {"backbone": "resnet18"}}))];
+        let stages =
+            [("train".to_owned(), json!({"epochs": 3, "model": {"backbone": "resnet18"}}))];
 
         let parameters = parameters(&stages.into());
 
