@@ -16,7 +16,7 @@ fn wrong_definitions_are_refused_with_their_place() {
         Case {
             name: "unknown key",
             change: ["batch_size: 4", "batch_sise: 4"],
-            told: &["pipeline.yaml:22", "batch_sise", "batch_size"],
+            told: &["pipeline.yaml:21", "batch_sise", "batch_size"],
         },
         Case {
             name: "unknown kind",
@@ -44,7 +44,7 @@ fn wrong_definitions_are_refused_with_their_place() {
         Case {
             name: "value of another type",
             change: ["batch_size: 4", "batch_size: four"],
-            told: &["pipeline.yaml:22"],
+            told: &["pipeline.yaml:21"],
         },
         Case {
             name: "value out of bounds",

@@ -19,7 +19,10 @@ const PIPELINE: &str = "
 name: fix
 vars: { data: recordings }
 stages:
-  recordings: { uses: import, path: \"${data}\", strict: true }
+  recordings:
+    uses: import
+    path: ${data}
+    strict: true
   features:
     uses: extract
     from: recordings

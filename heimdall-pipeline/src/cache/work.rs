@@ -56,11 +56,6 @@ impl WorkFolder {
     pub(super) fn output(&self, port: &str) -> PathBuf {
         self.path.join("out").join(port)
     }
-
-    #[cfg(test)]
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for WorkFolder {

@@ -205,11 +205,13 @@ fn explain(source: &Source, error: &Error) -> Diagnostic {
         Error::SerdeUnknownField { field, expected, .. } => {
             let is_stage = !expected.contains(&"stages");
             let common = STAGE_KEYS.into_iter().filter(|_| is_stage);
-            at(format!("unknown key `{field}`"))
-                .suggesting(field, expected.iter().copied().chain(common))
+            let key = place.and_then(|place| source.word_at(place)).unwrap_or(field);
+            at(format!("unknown key `{key}`"))
+                .suggesting(key, expected.iter().copied().chain(common))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
-            at(format!("unknown value `{variant}`")).suggesting(variant, expected.iter().copied())
+            let value = place.and_then(|place| source.word_at(place)).unwrap_or(variant);
+            at(format!("unknown value `{value}`")).suggesting(value, expected.iter().copied())
         }
         Error::SerdeMissingField { field, .. } => at(format!("the key `{field}` is missing")),
         Error::SerdeInvalidType { unexpected, expected, .. } => {

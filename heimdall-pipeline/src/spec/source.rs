@@ -45,6 +45,17 @@ impl Source {
         }
     }
 
+    /// Returns the word that stands at a place. Where values are interpolated, the parser withholds
+    /// the text of keys in its errors; what the author wrote is no secret to the author.
+    pub(crate) fn word_at(&self, place: Place) -> Option<&str> {
+        let line = self.text.lines().nth(place.line.checked_sub(1)?)?;
+        let start = line.char_indices().nth(place.column.checked_sub(1)?)?.0;
+        let rest = &line[start..];
+        let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let word = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
+        (!word.is_empty()).then_some(word)
+    }
+
     fn excerpt(&self, place: Place) -> Option<Excerpt> {
         let line = self.text.lines().nth(place.line.checked_sub(1)?)?;
         Some(Excerpt { place, line: line.replace('\t', " ") })

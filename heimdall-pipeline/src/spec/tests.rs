@@ -229,7 +229,7 @@ fn broken_definition_is_refused_with_its_place() {
         },
         Broken {
             text: "stages:\n  a: { world: { seed: 1 } }\n",
-            place: Some((2, 6)),
+            place: Some((2, 8)),
             message: "the key `uses` is missing",
             help: None,
         },
