@@ -38,7 +38,8 @@ impl Progress {
                     let style = ProgressStyle::with_template(
                         "{prefix:12} [{bar:30}] {pos}/{len} {msg} {elapsed}",
                     );
-                    self.bar.set_style(style.expect("the template is sound").progress_chars("=> "));
+                    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                    self.bar.set_style(style.progress_chars("=> "));
                     self.bar.reset();
                     self.bar.set_prefix(stage.clone());
                     self.bar.set_message("");

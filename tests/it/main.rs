@@ -1,5 +1,7 @@
 //! The tests that cross crates: one binary, which starts the real program.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bad_input;
 mod end_to_end;
 mod locate;

@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for From {
 
         let spanned = Spanned::<Unplaced>::deserialize(deserializer)?;
         let mut from = spanned.value.0;
-        if let From::References(references) = &mut from
+        if let Self::References(references) = &mut from
             && let [only] = references.as_mut_slice()
             && only.place == (Place { line: 1, column: 1 })
         {

@@ -239,6 +239,12 @@ fn explain(source: &Source, error: &Error) -> Diagnostic {
 }
 
 fn with_article(noun: &str) -> String {
+    // The parser names types as Rust does.
+    let noun = match noun {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "integer",
+        "f32" | "f64" => "number",
+        other => other,
+    };
     match noun.chars().next() {
         Some('a' | 'e' | 'i' | 'o') => format!("an {noun}"),
         _ => format!("a {noun}"),

@@ -48,7 +48,7 @@ impl EvaluateStage {
     /// # Errors
     ///
     /// Whatever keeps the network from being measured, or the files from being written.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let (map_events, context) = (self.report.events, context.clone());
         let evaluation = spawn_blocking(move || {
             let device = context.device();

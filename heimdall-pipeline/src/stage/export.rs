@@ -37,7 +37,7 @@ impl ExportStage {
     /// # Errors
     ///
     /// Whatever keeps the network from being written, above all a disagreement.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let (config, context) = (self.config.clone(), context.clone());
         let exporting = spawn_blocking(move || {
             let TrainedModel { network, manifest } =

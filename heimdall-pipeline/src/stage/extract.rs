@@ -54,7 +54,7 @@ impl ExtractStage {
     /// # Errors
     ///
     /// Stops at the first recording that cannot be read or has no features, and names it.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let recordings = Recordings::open(context.input("recordings")).await?;
         let events = recordings.catalog().events().await?;
         let header = self.header(recordings.catalog().receivers().await?, &events)?;

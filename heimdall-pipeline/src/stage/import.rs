@@ -54,7 +54,7 @@ impl ImportStage {
     ///
     /// Whatever is wrong with the tables of the folder; with `strict`, the first file that is not
     /// usable.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;
         let config = ImportConfig { strict: self.strict, ..ImportConfig::default() };

@@ -124,7 +124,7 @@ impl LocateStage {
     ///
     /// Whatever keeps an event from being located, above all fewer than three receivers: the stage
     /// has no result then.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let recordings = Recordings::open(context.input("recordings")).await?;
         let network = recordings.catalog().receivers().await?;
         let events = recordings.catalog().events().await?;

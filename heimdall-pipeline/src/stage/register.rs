@@ -59,8 +59,7 @@ impl RegisterStage {
     /// [`PipelineError::InvalidGate`] if bounds are not ordered numbers.
     pub fn validate(&self) -> Result<(), PipelineError> {
         for (metric, &[lower, upper]) in &self.gate {
-            // Comparing this way refuses what is not a number, too.
-            if !(lower <= upper) {
+            if lower.is_nan() || upper.is_nan() || lower > upper {
                 return Err(PipelineError::InvalidGate { metric: metric.clone(), lower, upper });
             }
         }
@@ -72,7 +71,7 @@ impl RegisterStage {
     /// # Errors
     ///
     /// [`PipelineError::GateFailed`] if a metric is outside of its bounds; nothing is entered then.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let evaluation: Evaluation =
             read_json(&context.input("evaluation").join("evaluation.json")).await?;
         self.check_gate(&evaluation.metrics)?;
@@ -131,7 +130,7 @@ impl RegisterStage {
     /// # Errors
     ///
     /// Those of reading the registration and the store.
-    pub async fn still_holds(
+    pub(crate) async fn still_holds(
         &self,
         registration: &Path,
         facts: &PipelineFacts,

@@ -47,7 +47,7 @@ impl SimulateStage {
     /// # Errors
     ///
     /// Whatever keeps recordings or rows from being written.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let world = Arc::new(World::new(&self.world)?);
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;

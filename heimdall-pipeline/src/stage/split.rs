@@ -33,7 +33,7 @@ impl SplitStage {
     /// # Errors
     ///
     /// Whatever keeps the features from being read, parted or written.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let (config, context) = (self.split.clone(), context.clone());
         spawn_blocking(move || {
             let dataset = HeimdallDataset::open(context.input("features"))?;

@@ -33,7 +33,7 @@ impl TrainStage {
     ///
     /// [`PipelineError::Interrupted`] if it was asked to stop, with the finished epochs kept for the
     /// next time; else whatever keeps the network from being trained or written.
-    pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
+    pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let (config, context) = (self.config.clone(), context.clone());
         let training = spawn_blocking(move || {
             let training = HeimdallDataset::open(context.input("train"))?;
@@ -81,20 +81,10 @@ fn tell(context: &StageContext, event: &TrainEvent) {
             // The number of epochs was said when training began.
             context.progress(done as u64, 0, message);
         }
-        TrainEvent::EpochFinished { summary, best, seconds } => {
-            let EpochSummary { epoch, learning_rate, train_loss, validation_loss, .. } = *summary;
-            info!(
-                epoch,
-                train_loss_nats = train_loss,
-                validation_loss_nats = validation_loss,
-                validation_error_km_median = summary.validation_error_km_median,
-                learning_rate,
-                best,
-                seconds,
-                "epoch finished"
-            );
-        }
-        TrainEvent::EpochStarted { .. } | TrainEvent::Finished { .. } => {}
+        // The loop logs its epochs itself.
+        TrainEvent::EpochStarted { .. }
+        | TrainEvent::EpochFinished { .. }
+        | TrainEvent::Finished { .. } => {}
     }
 }
 
