@@ -370,7 +370,7 @@ fn broken_definition_is_refused_with_its_place() {
         },
         Broken {
             text: "stages:\n  a: { uses: import }\n",
-            place: Some((2, 6)),
+            place: Some((2, 8)),
             message: "the key `path` is missing",
             help: None,
         },
