@@ -46,6 +46,22 @@ pub struct Parity {
 }
 
 impl Parity {
+    /// No difference so far.
+    fn none(samples: usize, tolerance: f64) -> Self {
+        Self {
+            runtime: "tract-onnx".to_owned(),
+            batch_sizes: BATCH_SIZES.to_vec(),
+            samples,
+            position_difference_m_max: 0.0,
+            position_difference_deg_max: 0.0,
+            uncertainty_difference_deg_max: 0.0,
+            uncertainty_difference_relative_max: 0.0,
+            covariance_difference_m2_max: 0.0,
+            covariance_difference_relative_max: 0.0,
+            tolerance,
+        }
+    }
+
     /// Whether every difference is within the tolerance.
     pub fn is_within_tolerance(&self) -> bool {
         [
@@ -59,9 +75,19 @@ impl Parity {
 
     /// Takes the outputs for one sample into account.
     fn compare(&mut self, actual: &Row, expected: &Row) {
-        if actual.is_beyond_horizon() && expected.is_beyond_horizon() {
-            return;
+        // Beyond the horizon both have to say so, and there is nothing to subtract.
+        if !(actual.is_beyond_horizon() && expected.is_beyond_horizon()) {
+            self.compare_degrees(actual, expected);
         }
+        let trace = expected.covariance_m2[0] + expected.covariance_m2[3];
+        for (actual, expected) in actual.covariance_m2.into_iter().zip(expected.covariance_m2) {
+            let difference = (actual - expected).abs();
+            raise(&mut self.covariance_difference_m2_max, difference);
+            raise(&mut self.covariance_difference_relative_max, difference / trace);
+        }
+    }
+
+    fn compare_degrees(&mut self, actual: &Row, expected: &Row) {
         let distance_m = match (actual.position(), expected.position()) {
             (Some(actual), Some(expected)) => 1000.0 * actual.distance_km(&expected),
             _ => f64::INFINITY,
@@ -70,19 +96,14 @@ impl Parity {
         let [latitude, longitude] =
             [0, 1].map(|axis| (actual.position_deg[axis] - expected.position_deg[axis]).abs());
         raise(&mut self.position_difference_deg_max, latitude);
-        // −180° and 180° are the same.
-        raise(&mut self.position_difference_deg_max, longitude.min((360.0 - longitude).abs()));
+        // −180° and 180° are the same; `min` would drop what is not a number.
+        let around = if longitude > 180.0 { 360.0 - longitude } else { longitude };
+        raise(&mut self.position_difference_deg_max, around);
 
         for (actual, expected) in actual.uncertainty_deg.into_iter().zip(expected.uncertainty_deg) {
             let difference = (actual - expected).abs();
             raise(&mut self.uncertainty_difference_deg_max, difference);
             raise(&mut self.uncertainty_difference_relative_max, difference / expected);
-        }
-        let trace = expected.covariance_m2[0] + expected.covariance_m2[3];
-        for (actual, expected) in actual.covariance_m2.into_iter().zip(expected.covariance_m2) {
-            let difference = (actual - expected).abs();
-            raise(&mut self.covariance_difference_m2_max, difference);
-            raise(&mut self.covariance_difference_relative_max, difference / trace);
         }
     }
 }
@@ -145,18 +166,7 @@ pub fn verify(
     }
 
     let expected = by_network(network, frame, sigma_scale, samples);
-    let mut parity = Parity {
-        runtime: "tract-onnx".to_owned(),
-        batch_sizes: BATCH_SIZES.to_vec(),
-        samples: samples.len(),
-        position_difference_m_max: 0.0,
-        position_difference_deg_max: 0.0,
-        uncertainty_difference_deg_max: 0.0,
-        uncertainty_difference_relative_max: 0.0,
-        covariance_difference_m2_max: 0.0,
-        covariance_difference_relative_max: 0.0,
-        tolerance: config.check.max_abs_diff,
-    };
+    let mut parity = Parity::none(samples.len(), config.check.max_abs_diff);
     for batch_size in BATCH_SIZES {
         let rows = by_file(onnx, shape, samples, batch_size)?;
         for (row, expected) in rows.iter().zip(expected.iter().cycle()) {
@@ -347,6 +357,53 @@ mod tests {
         let result = verify(&bytes, &network, &frame(), 1.0, &features(2), &config);
 
         assert!(matches!(result, Err(ExportError::Parity { parity }) if parity.tolerance < 1e-14));
+    }
+
+    /// By hand: 0.25° of latitude, 0.5° across the antimeridian, 1 m² of a trace of 20 m².
+    #[test]
+    fn differences_are_the_largest_ones() {
+        let row = |longitude_deg: f64, latitude_deg: f64, north_m2: f64| Row {
+            position_deg: [latitude_deg, longitude_deg],
+            uncertainty_deg: [0.1, 0.2],
+            covariance_m2: [10.0, 0.0, 0.0, north_m2],
+        };
+        let mut parity = Parity::none(2, 1e-4);
+
+        parity.compare(&row(10.0, 45.25, 10.0), &row(10.0, 45.0, 10.0));
+        parity.compare(&row(179.75, 0.0, 11.0), &row(-179.75, 0.0, 10.0));
+
+        assert!((parity.position_difference_deg_max - 0.5).abs() < 1e-12, "{parity:?}");
+        // A degree of the equator is 111.32 km.
+        assert!((parity.position_difference_m_max - 55_660.0).abs() < 5.0, "{parity:?}");
+        assert!(parity.uncertainty_difference_deg_max < 1e-12, "{parity:?}");
+        assert!((parity.covariance_difference_m2_max - 1.0).abs() < 1e-12, "{parity:?}");
+        assert!((parity.covariance_difference_relative_max - 0.05).abs() < 1e-12, "{parity:?}");
+        assert!(!parity.is_within_tolerance());
+    }
+
+    #[test]
+    fn horizon_is_a_difference_where_one_sees_beyond_it() {
+        let here = Row {
+            position_deg: [45.0, 8.0],
+            uncertainty_deg: [0.1; 2],
+            covariance_m2: [1.0, 0.0, 0.0, 1.0],
+        };
+        let beyond = Row {
+            position_deg: [f64::NAN; 2],
+            uncertainty_deg: [f64::NAN; 2],
+            covariance_m2: [1.0, 0.0, 0.0, 1.0],
+        };
+        let compared = |actual: &Row, expected: &Row| {
+            let mut parity = Parity::none(1, 1e-4);
+            parity.compare(actual, expected);
+            parity
+        };
+
+        assert!(compared(&beyond, &beyond).is_within_tolerance());
+        for parity in [compared(&beyond, &here), compared(&here, &beyond)] {
+            assert!(!parity.is_within_tolerance());
+            assert!(parity.position_difference_deg_max.is_infinite(), "{parity:?}");
+        }
     }
 
     #[test]
