@@ -88,3 +88,6 @@ fn create_parent(path: &Path) -> Result<(), PipelineError> {
     let parent = path.parent().expect("a file of the cache is in a folder");
     fs::create_dir_all(parent).map_err(PipelineError::io("create", parent))
 }
+
+#[cfg(test)]
+mod tests;

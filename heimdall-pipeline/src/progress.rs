@@ -56,7 +56,7 @@ impl Progress {
                 self.line(&format!("{stage:12} does not trust its result in the cache: {what}"));
             }
             RunEvent::Restored { stage, folder, files } => {
-                let (files, folder) = (files.join(", "), folder.display());
+                let (files, folder) = (abridged(files), folder.display());
                 self.line(&format!(
                     "{stage:12} restores what somebody changed in {folder}: {files}"
                 ));
@@ -105,6 +105,16 @@ impl Write for Progress {
     }
 }
 
+/// The first few of many names.
+fn abridged(names: &[String]) -> String {
+    match names {
+        [first, second, third, _, ..] => {
+            format!("{first}, {second}, {third} and {} more", names.len() - 3)
+        }
+        _ => names.join(", "),
+    }
+}
+
 /// The line that stands when a stage is over.
 fn outcome(stage: &str, report: &StageReport) -> String {
     let headline = report.headline.as_deref().unwrap_or_default();
@@ -137,6 +147,14 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_names_are_abridged() {
+        let names: Vec<String> = ('a'..='f').map(String::from).collect();
+
+        assert_eq!(abridged(&names), "a, b, c and 3 more");
+        assert_eq!(abridged(&names[..3]), "a, b, c");
+    }
 
     #[test]
     fn durations_are_readable() {

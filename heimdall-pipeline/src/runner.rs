@@ -309,3 +309,6 @@ fn new_run_id() -> String {
     let suffix = Digest::of(unique.as_bytes()).short();
     format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), &suffix[..4])
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Tests of the cache: what is kept, what is found, and what is not trusted.
+
+use std::collections::BTreeMap;
+use std::fs::{FileTimes, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::artifact::OutputPort;
+use crate::stage::StageKind;
+
+struct Bench {
+    folder: TempDir,
+    cache: Cache,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache")).unwrap();
+        Self { folder, cache }
+    }
+
+    fn ports() -> &'static [OutputPort] {
+        StageKind::Extract.outputs()
+    }
+
+    fn manifest(parts: &KeyParts) -> Manifest {
+        Manifest {
+            version: Manifest::version(),
+            key: parts.key(),
+            kind: StageKind::Extract,
+            key_parts: parts.clone(),
+            outputs: BTreeMap::new(),
+            metrics: [("events".to_owned(), 2.5)].into(),
+            headline: None,
+            seconds: 1.0,
+            provenance: Provenance {
+                run: "run".to_owned(),
+                pipeline: "pipeline".to_owned(),
+                stage: "features".to_owned(),
+                host: "host".to_owned(),
+                program: "0".to_owned(),
+                started: "2026-11-24T04:00:00Z".to_owned(),
+            },
+        }
+    }
+
+    fn lock(&self, key: &Key) -> KeyLock {
+        match self.cache.try_lock(key, "the test").unwrap() {
+            LockAttempt::Held(lock) => lock,
+            LockAttempt::Busy(holder) => panic!("{holder} has the lock"),
+        }
+    }
+
+    /// Does what a stage does: writes files into its output.
+    fn work(&self, key: &Key, files: &[(&str, &str)]) -> WorkFolder {
+        let work = self.cache.create_work(key, "run").unwrap();
+        let output = work.create_output("features").unwrap();
+        for (path, content) in files {
+            let path = output.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        work
+    }
+
+    fn publish(&self, parts: &KeyParts, files: &[(&str, &str)]) -> Manifest {
+        let key = parts.key();
+        let (lock, work) = (self.lock(&key), self.work(&key, files));
+        self.cache.publish(&lock, work, Self::ports(), Self::manifest(parts)).unwrap()
+    }
+
+    fn found(&self, key: &Key) -> Option<Manifest> {
+        match self.cache.lookup(key).unwrap() {
+            Lookup::Hit(manifest) => Some(*manifest),
+            Lookup::Miss => None,
+            Lookup::Damaged(what) => panic!("{what}"),
+        }
+    }
+
+    fn damage(&self, key: &Key) -> String {
+        match self.cache.lookup(key).unwrap() {
+            Lookup::Damaged(what) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn quarantined(&self) -> usize {
+        fs::read_dir(self.cache.root.join("quarantine")).unwrap().count()
+    }
+
+    fn readable(&self) -> PathBuf {
+        self.folder.path().join("readable")
+    }
+}
+
+fn parts(seed: u32) -> KeyParts {
+    let mut parts = KeyParts::default();
+    parts.set("parameters", format!("{{\"seed\":{seed}}}"));
+    parts
+}
+
+fn blob_of(bench: &Bench, manifest: &Manifest, path: &str) -> PathBuf {
+    let files = &manifest.outputs["features"].files;
+    bench.cache.blob(&files.iter().find(|file| file.path == path).unwrap().digest)
+}
+
+/// Overwrites a file in place, as root or its owner can, with the times that it had.
+fn tamper(path: &Path, content: &str) {
+    let metadata = fs::metadata(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    fs::write(path, content).unwrap();
+    let times = FileTimes::new().set_modified(metadata.modified().unwrap());
+    OpenOptions::new().write(true).open(path).unwrap().set_times(times).unwrap();
+    fs::set_permissions(path, metadata.permissions()).unwrap();
+}
+
+#[test]
+fn published_result_is_found() {
+    let bench = Bench::new();
+    let scratch = bench.cache.scratch(&parts(1).key());
+    fs::create_dir_all(&scratch).unwrap();
+
+    let published = bench.publish(&parts(1), &[("a", "one"), ("b/c", "two")]);
+
+    assert_eq!(bench.found(&parts(1).key()), Some(published.clone()));
+    assert_eq!(bench.found(&parts(2).key()), None);
+    assert_eq!(fs::read_to_string(blob_of(&bench, &published, "b/c")).unwrap(), "two");
+    assert!(!scratch.exists());
+    assert_eq!(fs::read_dir(bench.cache.root.join("work")).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_found_before_the_manifest_is_written() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+
+    let work = bench.work(&key, &[("a", "one"), ("b", "two")]);
+    bench.cache.keep_outputs(&work, Bench::ports(), "features").unwrap();
+
+    assert_eq!(bench.found(&key), None);
+    drop(work);
+    let published = bench.publish(&parts(1), &[("a", "one"), ("b", "two")]);
+    assert_eq!(bench.found(&key), Some(published));
+}
+
+#[test]
+fn failed_publication_leaves_the_old_result() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+    let old = bench.publish(&parts(1), &[("a", "one")]);
+
+    let (lock, work) = (bench.lock(&key), bench.work(&key, &[]));
+    let error =
+        bench.cache.publish(&lock, work, Bench::ports(), Bench::manifest(&parts(1))).unwrap_err();
+
+    assert_eq!(error.to_string(), "stage `features` wrote no file into its output `features`");
+    assert_eq!(bench.found(&key), Some(old));
+}
+
+#[test]
+fn changed_content_is_found_out_whatever_its_times_and_mode() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+    let published = bench.publish(&parts(1), &[("a", "one"), ("b", "two")]);
+
+    tamper(&blob_of(&bench, &published, "a"), "eno");
+
+    assert_eq!(bench.damage(&key), "the kept `features/a` has been changed");
+    assert_eq!(bench.quarantined(), 1);
+    assert_eq!(bench.damage(&key), "the kept `features/a` is gone");
+    bench.publish(&parts(1), &[("a", "one"), ("b", "two")]);
+    assert!(bench.found(&key).is_some());
+}
+
+#[test]
+fn touched_content_is_read_again_and_remembered() {
+    let bench = Bench::new();
+    let published = bench.publish(&parts(1), &[("a", "one")]);
+    let blob = blob_of(&bench, &published, "a");
+
+    tamper(&blob, "one");
+    let found = bench.found(&parts(1).key()).unwrap();
+
+    let now = FileIdentity::of(&blob).unwrap();
+    assert_ne!(published.outputs["features"].files[0].identity, now);
+    assert_eq!(found.outputs["features"].files[0].identity, now);
+    assert_eq!(bench.found(&parts(1).key()), Some(found));
+}
+
+#[test]
+fn damaged_store_is_healed_by_equal_content() {
+    let bench = Bench::new();
+    let first = bench.publish(&parts(1), &[("a", "one")]);
+    tamper(&blob_of(&bench, &first, "a"), "eno");
+
+    bench.publish(&parts(2), &[("z", "one")]);
+
+    assert!(bench.found(&parts(1).key()).is_some());
+    assert!(bench.found(&parts(2).key()).is_some());
+}
+
+#[test]
+fn damaged_manifest_counts_for_nothing() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+    let path = bench.cache.manifest_path(&key);
+    bench.publish(&parts(1), &[("a", "one")]);
+    let sound = fs::read(&path).unwrap();
+    let text = String::from_utf8(sound.clone()).unwrap();
+    let broken = [
+        Vec::new(),
+        sound[..sound.len() / 2].to_vec(),
+        text.replace("2.5", "2.6").into_bytes(),
+        [sound.as_slice(), b" "].concat(),
+    ];
+
+    for broken in broken {
+        fs::write(&path, broken).unwrap();
+
+        let what = bench.damage(&key);
+
+        assert!(what.ends_with("does not have its checksum"), "{what}");
+        assert_eq!(bench.found(&key), None);
+    }
+    fs::write(&path, sound).unwrap();
+    assert!(bench.found(&key).is_some());
+}
+
+#[test]
+fn manifest_under_the_name_of_another_counts_for_nothing() {
+    let bench = Bench::new();
+    bench.publish(&parts(1), &[("a", "one")]);
+    let target = bench.cache.manifest_path(&parts(2).key());
+    create_parent(&target).unwrap();
+    fs::copy(bench.cache.manifest_path(&parts(1).key()), target).unwrap();
+
+    let what = bench.damage(&parts(2).key());
+
+    assert!(what.ends_with("is not of this key and format"), "{what}");
+}
+
+#[test]
+fn input_is_seen_as_links_to_what_is_kept() {
+    let bench = Bench::new();
+    let published = bench.publish(&parts(1), &[("a", "one"), ("b/c", "two")]);
+
+    let work = bench.cache.create_work(&parts(2).key(), "run").unwrap();
+    let input = bench.cache.link_input(&work, "features", &published.outputs["features"]).unwrap();
+
+    assert_eq!(fs::read_to_string(input.join("b/c")).unwrap(), "two");
+    assert_eq!(fs::read_link(input.join("a")).unwrap(), blob_of(&bench, &published, "a"));
+}
+
+#[test]
+fn copy_follows_the_result() {
+    let bench = Bench::new();
+    let readable = bench.readable();
+    let old = bench.publish(&parts(1), &[("a", "one"), ("b/c", "two")]);
+    let new = bench.publish(&parts(2), &[("a", "one"), ("d", "three")]);
+
+    let first = bench.cache.copy_output(&old.outputs["features"], &readable).unwrap();
+    let again = bench.cache.copy_output(&old.outputs["features"], &readable).unwrap();
+    fs::write(readable.join("mine"), "notes").unwrap();
+    let other = bench.cache.copy_output(&new.outputs["features"], &readable).unwrap();
+
+    assert_eq!((first.written, first.removed), (2, 0));
+    assert_eq!((again.written, again.removed, again.restored.len()), (0, 0, 0));
+    assert_eq!((other.written, other.removed, other.restored.len()), (1, 1, 0));
+    assert_eq!(list_files(&readable).unwrap(), ["a", "d", "mine"]);
+    assert!(!readable.join("b").exists());
+}
+
+#[test]
+fn changed_copy_is_restored() {
+    let bench = Bench::new();
+    let readable = bench.readable();
+    let result = bench.publish(&parts(1), &[("a", "one"), ("b", "two"), ("c", "three")]);
+    let output = &result.outputs["features"];
+    bench.cache.copy_output(output, &readable).unwrap();
+
+    tamper(&readable.join("a"), "eno");
+    fs::remove_file(readable.join("b")).unwrap();
+    let report = bench.cache.copy_output(output, &readable).unwrap();
+
+    assert_eq!(report.restored, ["a", "b"]);
+    assert_eq!(fs::read_to_string(readable.join("a")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(readable.join("b")).unwrap(), "two");
+    assert_eq!(bench.found(&parts(1).key()), Some(result));
+}
+
+#[test]
+fn lock_is_held_once_and_says_by_whom() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+    let lock = bench.lock(&key);
+
+    let busy = bench.cache.try_lock(&key, "somebody else").unwrap();
+
+    assert!(matches!(&busy, LockAttempt::Busy(holder) if holder == "the test"), "{busy:?}");
+    bench.lock(&parts(2).key());
+    drop(lock);
+    bench.lock(&key);
+}
+
+#[test]
+fn only_work_that_nobody_does_is_removed() {
+    let bench = Bench::new();
+    let folder = bench.cache.root.join("work");
+    let dead = folder.join(format!("{}.killed", parts(1).key()));
+    fs::create_dir_all(dead.join("out/features")).unwrap();
+    let key = parts(2).key();
+    let lock = bench.lock(&key);
+    let alive = bench.work(&key, &[("a", "one")]);
+
+    assert_eq!(bench.cache.remove_stale_work().unwrap(), 1);
+
+    assert!(!dead.exists());
+    let published =
+        bench.cache.publish(&lock, alive, Bench::ports(), Bench::manifest(&parts(2))).unwrap();
+    drop(lock);
+    assert_eq!(bench.found(&key), Some(published));
+}
