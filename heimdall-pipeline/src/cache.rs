@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::PipelineError;
 
 use file::FileIdentity;
-pub(crate) use file::list_files;
+pub(crate) use file::{digest_of_file, list_files};
 pub(crate) use key::{Digest, Key, KeyParts, canonical_json};
 pub(crate) use lock::{KeyLock, LockAttempt};
 pub(crate) use lookup::Lookup;

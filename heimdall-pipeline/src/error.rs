@@ -184,13 +184,6 @@ pub enum PipelineError {
     #[error("interrupted")]
     Interrupted,
 
-    /// The tracking store is of a kind that this build cannot write.
-    #[error("`tracking.uri` must be a folder, but is `{uri}`")]
-    UnsupportedTracking {
-        /// What the definition says.
-        uri: String,
-    },
-
     /// Data could not be read or written.
     #[error(transparent)]
     Data(#[from] heimdall_data::DataError),
@@ -235,34 +228,27 @@ impl PipelineError {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Whether this is how a library says that it stopped because it was asked to.
-    pub(crate) fn is_interruption(&self) -> bool {
-        matches!(
-            self,
-            Self::Interrupted | Self::Train(heimdall_train::TrainError::Interrupted { .. })
-        )
-    }
-
     /// Returns the message followed by those of its causes.
     pub fn with_causes(&self) -> String {
         let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
+        for cause in self.causes() {
             text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
+            text.push_str(&cause.to_string());
         }
         text
+    }
+
+    /// Returns the causes of this error, the nearest one first.
+    pub fn causes(&self) -> impl Iterator<Item = &dyn std::error::Error> {
+        std::iter::successors(std::error::Error::source(self), |cause| cause.source())
+            .map(|cause| cause as &dyn std::error::Error)
     }
 
     /// Returns the exit code of a program that ends with this error: 1 if a stage failed, 2 if the
     /// input must be mended, 3 if a gate failed, 130 if it was interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Definition(_)
-            | Self::UnknownStage { .. }
-            | Self::NotCached { .. }
-            | Self::UnsupportedTracking { .. } => 2,
+            Self::Definition(_) | Self::UnknownStage { .. } | Self::NotCached { .. } => 2,
             Self::GateFailed { .. } => 3,
             Self::Interrupted => 130,
             _ => 1,

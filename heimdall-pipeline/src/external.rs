@@ -1,12 +1,12 @@
 //! What a folder outside of the cache holds, as a token that changes when its content does.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::PipelineError;
-use crate::cache::Digest;
+use crate::cache::{Digest, digest_of_file};
 
 /// Returns a digest of the names and contents of all files in a folder; its own name and the times
 /// of its files have no part in it. A link counts as what it leads to.
@@ -18,11 +18,7 @@ pub(crate) fn folder_token(folder: &Path) -> Result<Digest, PipelineError> {
         .par_iter()
         .map(|path| {
             let path = folder.join(path);
-            let mut hasher = blake3::Hasher::new();
-            File::open(&path)
-                .and_then(|file| hasher.update_reader(file).map(|_| ()))
-                .map_err(PipelineError::io("read", &path))?;
-            Ok(Digest::from(hasher.finalize()))
+            digest_of_file(&path).map_err(PipelineError::io("read", &path))
         })
         .collect::<Result<Vec<_>, PipelineError>>()?;
     Ok(Digest::of_tree(paths.iter().map(String::as_str).zip(&digests)))

@@ -60,15 +60,15 @@ async fn run_pipeline(arguments: &RunArgs, progress: &Progress) -> Result<u8, Pi
 
     let count = |state| report.stages.iter().filter(|(_, stage)| stage.state == state).count();
     let counts: Vec<String> = [
-        (StageState::Ran, "ran"),
-        (StageState::Cached, "cached"),
-        (StageState::Failed, "failed"),
-        (StageState::Skipped, "skipped"),
-        (StageState::Interrupted, "interrupted"),
+        StageState::Ran,
+        StageState::Cached,
+        StageState::Failed,
+        StageState::Skipped,
+        StageState::Interrupted,
     ]
     .into_iter()
-    .filter(|&(state, _)| count(state) > 0)
-    .map(|(state, name)| format!("{} {name}", count(state)))
+    .filter(|&state| count(state) > 0)
+    .map(|state| format!("{} {}", count(state), state.name()))
     .collect();
     let (stages, time) = (report.stages.len(), duration(report.seconds));
     // A terminal that is gone does not change the outcome.
@@ -184,10 +184,8 @@ fn print(text: &str) -> Result<u8, PipelineError> {
 /// Says what went wrong, once, with its causes.
 fn complain(error: &PipelineError) {
     let mut text = format!("error: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text += &format!("\n  caused by: {inner}");
-        cause = inner.source();
+    for cause in error.causes() {
+        text += &format!("\n  caused by: {cause}");
     }
     let _ = writeln!(std::io::stderr(), "{text}");
 }

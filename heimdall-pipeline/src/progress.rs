@@ -121,15 +121,15 @@ fn outcome(stage: &str, report: &StageReport) -> String {
     let error = report.error.as_deref().unwrap_or_default();
     let key = report.key.as_deref().unwrap_or_default();
     let time = duration(report.seconds);
+    let state = report.state.name();
     match report.state {
-        StageState::Ran => format!("{stage:12} ran     {key}  {headline} ({time})"),
+        StageState::Ran => format!("{stage:12} {state:7} {key}  {headline} ({time})"),
         StageState::Cached => {
             let saved = duration(report.seconds_saved.unwrap_or_default());
-            format!("{stage:12} cached  {key}  {headline} (saved {saved})")
+            format!("{stage:12} {state:7} {key}  {headline} (saved {saved})")
         }
-        StageState::Failed => format!("{stage:12} failed  {error}"),
-        StageState::Skipped => format!("{stage:12} skipped {error}"),
-        StageState::Interrupted => format!("{stage:12} interrupted after {time}"),
+        StageState::Failed | StageState::Skipped => format!("{stage:12} {state:7} {error}"),
+        StageState::Interrupted => format!("{stage:12} {state} after {time}"),
     }
 }
 

@@ -188,9 +188,7 @@ impl<'a> Run<'a> {
             }
             Err(error @ PipelineError::NotCached { .. }) => Err(error),
             Err(error) => {
-                let was_asked_to = matches!(error, PipelineError::Interrupted)
-                    || (self.is_cancelled() && error.is_interruption());
-                let error = if was_asked_to { PipelineError::Interrupted } else { error };
+                let was_asked_to = matches!(error, PipelineError::Interrupted);
                 // The first failure decides, unless the run is interrupted afterwards.
                 if self.exit_code == 0 || was_asked_to {
                     self.exit_code = error.exit_code();

@@ -48,7 +48,7 @@ impl From<&Metadata> for FileIdentity {
 }
 
 /// Returns the digest of a file's content.
-pub(super) fn digest_of_file(path: &Path) -> io::Result<Digest> {
+pub(crate) fn digest_of_file(path: &Path) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;
     Ok(Digest::from(hasher.finalize()))

@@ -79,7 +79,6 @@ impl RegisterStage {
         let facts = context.facts();
         let store = MlflowStore::open(&facts.tracking_folder).await?;
         let experiment = store.experiment(&facts.experiment, now_ms()).await?;
-        let git = |what: &[&str]| git(what);
         let tracker = store
             .start_run(RunConfig {
                 experiment,
