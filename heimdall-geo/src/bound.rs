@@ -101,7 +101,7 @@ pub fn arrival_sigma_s(
     Ok(variance_s2.sqrt())
 }
 
-fn require_positive(field: &'static str, actual: f64) -> Result<(), GeoError> {
+pub(crate) fn require_positive(field: &'static str, actual: f64) -> Result<(), GeoError> {
     if actual > 0.0 && actual.is_finite() {
         return Ok(());
     }

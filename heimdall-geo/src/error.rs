@@ -135,6 +135,22 @@ pub enum GeoError {
         sigma_s: f64,
     },
 
+    /// An arrival time is not usable.
+    #[error(
+        "an arrival is the only one of its receiver, and a finite time with a positive standard \
+         deviation, but arrival {arrival} at receiver {receiver} is at {time_s} s ± {sigma_s} s"
+    )]
+    InvalidArrival {
+        /// Index of the arrival.
+        arrival: usize,
+        /// Index of the receiver that it names.
+        receiver: usize,
+        /// The time, in seconds.
+        time_s: f64,
+        /// Its standard deviation, in seconds.
+        sigma_s: f64,
+    },
+
     /// A delay is longer than the way between its receivers, by more than its error explains.
     #[error(
         "the delay of receivers {first} and {second} is {delay_s} s, but the signal takes only \

@@ -3,18 +3,23 @@
 //! Degrees exist at the edges only; in between, positions are kilometers in a plane.
 //!
 //! ```text
-//! Position ──LocalFrame──▶ LocalPosition ◀──weighted_centroid── levels above noise
-//!  degrees                   km            ◀──locate_by_delays─── delays between receivers
-//!                              │                (gives a Position)
-//!                         Covariance ──▶ Ellipse
-//!                            km²           km
+//! Position ──LocalFrame──▶ LocalPosition ◀─ weighted_centroid, LevelGrid, Fingerprints ◀─ levels
+//!  degrees                   km           ◀─ ArrivalSolver ◀─ arrival times of one clock
+//!                             │           ◀─ locate_by_levels_and_arrivals ◀─ both
+//!                             │           ◀─ locate_by_delays (in degrees) ◀─ delays of pairs
+//!                        Covariance ──▶ Ellipse
+//!                            km²          km
 //! ```
 //!
 //! - A [`Position`] lies on the WGS 84 ellipsoid, a [`LocalPosition`] in the plane of a
-//!   [`LocalFrame`], a [`Receiver`] at a position. A [`Region`] bounds the search.
+//!   [`LocalFrame`], a [`Receiver`] at a position. A [`Region`] or a [`PlaneGrid`] bounds the search.
 //! - A [`Covariance`] says how uncertain a position is, and an [`Ellipse`] draws it.
-//! - [`weighted_centroid`] is the baseline of localization by level, [`locate_by_delays`] the one by
-//!   time. [`level_bound`] and [`arrival_bound`] say what any method can reach at best.
+//! - By level: [`weighted_centroid`]; [`LevelGrid`], which knows that silence counts, with the path
+//!   loss of [`fit_path_loss`] or a given one; [`Fingerprints`].
+//! - By time: [`ArrivalSolver`] for receivers with a common clock, [`locate_by_delays`] for delays
+//!   between pairs of recordings. [`locate_by_levels_and_arrivals`] takes levels and times.
+//! - A [`Location`] is a fix, an ambiguous one, or none, with the reason.
+//! - [`level_bound`] and [`arrival_bound`] say what any method can reach at best.
 //!
 //! # Example
 //!
@@ -51,24 +56,39 @@
 //! # Ok::<(), heimdall_geo::GeoError>(())
 //! ```
 
+mod arrival;
 mod bound;
 mod centroid;
 mod covariance;
 mod delay;
 mod ellipse;
 mod error;
+mod fingerprint;
+mod fusion;
+mod level;
+mod location;
+mod plane_grid;
 mod position;
 #[cfg(test)]
 mod random;
 mod receiver;
 mod region;
 
+pub use arrival::{Arrival, ArrivalConfig, ArrivalSolver};
 pub use bound::{arrival_bound, arrival_sigma_s, level_bound};
 pub use centroid::weighted_centroid;
 pub use covariance::{Covariance, mahalanobis_squared_at};
 pub use delay::{DelayFix, DelaySolverConfig, PairDelay, SPEED_OF_LIGHT_KM_S, locate_by_delays};
 pub use ellipse::Ellipse;
 pub use error::GeoError;
+pub use fingerprint::{FingerprintConfig, Fingerprints, LevelMetric, SilentReceiver};
+pub use fusion::locate_by_levels_and_arrivals;
+pub use level::{
+    LevelGrid, LevelGridConfig, LevelModel, LevelObservation, LevelSample, PathLoss,
+    PathLossFitConfig, RadioMapConfig, fit_path_loss,
+};
+pub use location::{Ambiguity, Estimate, Location, NoFix};
+pub use plane_grid::{GridPosterior, PlaneGrid};
 pub use position::{
     LocalFrame, LocalPosition, Position, WGS84_ECCENTRICITY_SQUARED, WGS84_SEMI_MAJOR_AXIS_KM,
 };
