@@ -26,6 +26,10 @@ pub enum StageState {
 }
 
 impl StageState {
+    /// All states, those that are to be hoped for first.
+    pub const ALL: [Self; 5] =
+        [Self::Ran, Self::Cached, Self::Failed, Self::Skipped, Self::Interrupted];
+
     /// Returns the word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -64,6 +68,9 @@ pub struct StageReport {
     /// What went wrong, with its causes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The stage that it needs and that gave no result, which is why it was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_for: Option<String>,
     /// The first digits of the key that its result is found by.
     #[serde(skip)]
     pub key: Option<String>,
@@ -87,6 +94,7 @@ impl StageReport {
             metrics: BTreeMap::new(),
             outputs: BTreeMap::new(),
             error: None,
+            waited_for: None,
             key: None,
             headline: None,
             seconds_saved: None,

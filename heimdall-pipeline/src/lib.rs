@@ -29,6 +29,7 @@
 mod artifact;
 mod cache;
 mod cli;
+mod command;
 mod error;
 mod event;
 mod external;
@@ -40,8 +41,10 @@ mod spec;
 mod stage;
 
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
-pub use cli::{
-    Cli, Command, DefinitionArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs,
+pub use cli::{Cli, Command};
+pub use command::{
+    DefinitionArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs, Surroundings,
+    ValidateArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};

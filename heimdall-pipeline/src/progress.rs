@@ -128,7 +128,12 @@ fn outcome(stage: &str, report: &StageReport) -> String {
             let saved = duration(report.seconds_saved.unwrap_or_default());
             format!("{stage:12} {state:7} {key}  {headline} (saved {saved})")
         }
-        StageState::Failed | StageState::Skipped => format!("{stage:12} {state:7} {error}"),
+        StageState::Failed => format!("{stage:12} {state:7} {error}"),
+        StageState::Skipped => {
+            let why = report.waited_for.as_ref();
+            let why = why.map_or_else(String::new, |stage| format!("as `{stage}` has no result"));
+            format!("{stage:12} {state:7} {why}").trim_end().to_owned()
+        }
         StageState::Interrupted => format!("{stage:12} {state} after {time}"),
     }
 }
@@ -154,6 +159,16 @@ mod tests {
 
         assert_eq!(abridged(&names), "a, b, c and 3 more");
         assert_eq!(abridged(&names[..3]), "a, b, c");
+    }
+
+    #[test]
+    fn skipped_stage_says_what_it_waited_for() {
+        let mut report = StageReport::without_result(StageState::Skipped, 0.0);
+        assert_eq!(outcome("export", &report), "export       skipped");
+
+        report.waited_for = Some("train".to_owned());
+
+        assert_eq!(outcome("export", &report), "export       skipped as `train` has no result");
     }
 
     #[test]

@@ -168,12 +168,35 @@ impl<'a> Run<'a> {
         wires.iter().all(|wire| self.results.contains_key(&wire.producer))
     }
 
+    /// Returns the stage that another one has to do without: one that failed or was stopped if
+    /// there is one, be it near or far, else the first one that it reads from and that has no result.
+    fn missing(&self, position: usize) -> Option<String> {
+        let ended_badly = |name: &str| {
+            let mut reports = self.reports.iter();
+            reports.any(|(stage, report)| {
+                stage == name
+                    && matches!(report.state, StageState::Failed | StageState::Interrupted)
+            })
+        };
+        let name = |position: usize| self.spec.stages[position].name.as_str();
+        let ancestors = self.spec.graph().ancestors(position);
+        let culprit = ancestors.iter().map(|at| name(*at)).find(|name| ended_badly(name));
+        let wires = self.spec.graph().inputs(position);
+        let missing = wires.iter().find(|wire| !self.results.contains_key(&wire.producer));
+        culprit.or(missing.map(|wire| name(wire.producer))).map(str::to_owned)
+    }
+
     /// Brings a stage to its result, one way or another.
     async fn deal_with(&mut self, position: usize) -> Result<StageReport, PipelineError> {
         let begun = Instant::now();
         let mode = self.selection.mode(position);
-        if mode == Mode::Skip || !self.has_inputs(position) {
+        if mode == Mode::Skip {
             return Ok(StageReport::without_result(StageState::Skipped, 0.0));
+        }
+        if !self.has_inputs(position) {
+            let mut report = StageReport::without_result(StageState::Skipped, 0.0);
+            report.waited_for = self.missing(position);
+            return Ok(report);
         }
         if self.is_cancelled() {
             self.exit_code = PipelineError::Interrupted.exit_code();
@@ -247,7 +270,8 @@ impl<'a> Run<'a> {
         }
         if let Stage::Register(_) = stage {
             // Entering a model into another store is another result, wherever the model is from.
-            parts.set("tracking", format!("{} {}", self.spec.tracking.uri, self.experiment()));
+            let folder = self.spec.tracking.folder();
+            parts.set("tracking", format!("{} {}", folder.display(), self.experiment()));
         }
         Ok(parts)
     }
@@ -283,11 +307,12 @@ impl<'a> Run<'a> {
         let ancestors = self.spec.graph().ancestors(position);
         let stage = |at: &usize| &self.spec.stages[*at];
         let parameters = |stage: &StageSpec| (stage.name.clone(), stage.stage.parameters());
-        let uri = &self.spec.tracking.uri;
+        let tracking = self.spec.tracking.folder();
         Ok(PipelineFacts {
             pipeline: self.spec.name.clone(),
             run: self.id.clone(),
-            tracking_folder: std::path::absolute(uri).map_err(PipelineError::io("use", uri))?,
+            tracking_folder: std::path::absolute(&tracking)
+                .map_err(PipelineError::io("use", &tracking))?,
             experiment: self.experiment().to_owned(),
             stages: ancestors.iter().chain([&position]).map(|at| parameters(stage(at))).collect(),
             metrics: ancestors

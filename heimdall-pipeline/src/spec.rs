@@ -4,6 +4,7 @@ mod outline;
 mod overrides;
 mod reading;
 mod source;
+mod tracking;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,25 +19,10 @@ use crate::stage::Stage;
 pub(crate) use outline::{From, Word};
 pub use source::{Diagnostic, Place};
 pub(crate) use source::{Source, most_similar};
+pub use tracking::TrackingSpec;
 
 /// Names that `--set` takes for parts of the definition, and stages cannot have.
 const RESERVED_NAMES: [&str; 4] = ["name", "stages", "tracking", "vars"];
-
-/// Where runs and models are entered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrackingSpec {
-    /// Folder of the MLflow store, relative to the working directory.
-    pub uri: String,
-    /// Name of the experiment; that of the pipeline if absent.
-    pub experiment: Option<String>,
-}
-
-impl Default for TrackingSpec {
-    fn default() -> Self {
-        Self { uri: "mlflow".to_owned(), experiment: None }
-    }
-}
 
 /// How a stage is run, which has no bearing on its result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,6 +66,45 @@ fn wrong_definitions_are_refused_with_their_place() {
     }
 }
 
+/// A server is not a folder of that name, whether it stands in the file or on the command line.
+#[test]
+fn store_that_is_no_folder_is_refused_with_its_place() {
+    let tracking = "tracking:\n  uri: postgresql://user:secret@host/db\n";
+    let in_file = Workplace::new(&format!("{TINY}{tracking}")).run(&[]);
+    let on_line = Workplace::new(TINY).run(&["--set", "tracking.uri=http://localhost:5000"]);
+
+    let line = TINY.lines().count() + 2;
+    for (ended, place, scheme) in [
+        (&in_file, format!("pipeline.yaml:{line}:8:"), "`postgresql:` address"),
+        (&on_line, "--set tracking.uri=".to_owned(), "`http:` address"),
+    ] {
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        for part in [place.as_str(), scheme, "into a folder"] {
+            assert!(ended.stderr.contains(part), "no `{part}` in {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn database_of_a_store_stands_for_its_folder() {
+    let workplace = Workplace::new(TINY);
+
+    workplace.run(&["--set", "tracking.uri=sqlite:///runs/mlflow.db"]).done();
+
+    assert!(workplace.path("runs/mlflow.db").is_file());
+}
+
+/// A word that is no filter is refused, rather than taken for another one.
+#[test]
+fn broken_log_filter_is_refused() {
+    let workplace = Workplace::new(TINY);
+
+    let ended = workplace.run(&["--log", "heimdall=loud"]);
+
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("heimdall=loud"), "{}", ended.stderr);
+}
+
 #[test]
 fn missing_pipeline_is_named() {
     let workplace = Workplace::new(TINY);

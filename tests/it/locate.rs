@@ -15,7 +15,7 @@ const SECOND_OF_WEEK: f64 = 43_200.0 + 18.0;
 const BLOCK_SAMPLES: usize = 512;
 const BLOCKS: usize = 140;
 
-const PIPELINE: &str = "
+pub(crate) const PIPELINE: &str = "
 name: fix
 vars: { data: recordings }
 stages:
@@ -35,7 +35,7 @@ stages:
 ";
 
 /// A receiver, its sample rate, and the time of its first sample after the full second.
-struct Station {
+pub(crate) struct Station {
     name: &'static str,
     latitude_deg: f64,
     longitude_deg: f64,
@@ -43,7 +43,7 @@ struct Station {
     first_s: f64,
 }
 
-const STATIONS: [Station; 3] = [
+pub(crate) const STATIONS: [Station; 3] = [
     Station {
         name: "north_sea-1",
         latitude_deg: 57.1,
@@ -113,7 +113,7 @@ fn wav(station: &Station) -> Vec<u8> {
     [b"RIFF".as_slice(), &length.to_le_bytes(), &chunks].concat()
 }
 
-fn write_folder(folder: &Path, stations: &[Station]) {
+pub(crate) fn write_folder(folder: &Path, stations: &[Station]) {
     fs::create_dir_all(folder).unwrap();
     let mut receivers = "receiver,latitude,longitude\n".to_owned();
     for station in stations {

@@ -200,6 +200,8 @@ async fn failure_skips_what_depends_on_it_and_nothing_else() {
 
     assert_eq!(states(&report), ["ran", "ran", "failed", "skipped"]);
     assert_eq!((report.state, report.exit_code), (RunState::Failed, 1));
+    assert_eq!(report.stages[3].1.waited_for.as_deref(), Some("more"));
+    assert_eq!(report.stages[2].1.waited_for, None);
     let error = report.stages[2].1.error.as_deref().unwrap();
     assert!(error.contains("imported"), "{error}");
     assert!(bench.is_tidy());

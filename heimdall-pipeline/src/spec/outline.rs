@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
+use super::RunSpec;
 use super::source::Place;
-use super::{RunSpec, TrackingSpec};
 use crate::stage::{Stage, StageKind};
 
 /// A text with its place.
@@ -44,8 +44,16 @@ pub(crate) struct Outline {
     #[serde(default, rename = "vars")]
     _vars: Option<IgnoredAny>,
     #[serde(default)]
-    pub(crate) tracking: TrackingSpec,
+    pub(crate) tracking: TrackingOutline,
     pub(crate) stages: Entries<StageOutline>,
+}
+
+/// The `tracking:` of a definition.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TrackingOutline {
+    pub(crate) uri: Option<Word>,
+    pub(crate) experiment: Option<String>,
 }
 
 /// The `vars:` of a definition; everything else is left for later.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::StageSpec;
 use super::reading::Reading;
 use super::source::{Diagnostic, Source};
+use super::tracking::Refusal;
 use crate::PipelineError;
 use crate::stage::Stage;
 
@@ -51,6 +52,9 @@ pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(),
             ["tracking", path @ ..] => {
                 let current = to_json(&reading.tracking);
                 reading.tracking = assigned(&assignment, &current, path, from_json)?;
+                if let Err(Refusal { message, help }) = reading.tracking.checked_folder() {
+                    return Err(assignment.diagnostic(message).with_help(help).into());
+                }
             }
             [name, path @ ..] => {
                 let names: Vec<String> =

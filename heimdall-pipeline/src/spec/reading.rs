@@ -55,7 +55,8 @@ pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, Pi
         wiring.push(outline.from);
     }
     let name = outline.name.map(|name| check_name(source, name, "pipeline")).transpose()?;
-    Ok(Reading { name, tracking: outline.tracking, stages, wiring })
+    let tracking = outline.tracking.checked(source)?;
+    Ok(Reading { name, tracking, stages, wiring })
 }
 
 /// Returns what `${NAME}` stands for: the environment, covered by the variables of the definition,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::tensor::Device;
 use heimdall_train::DeviceChoice;
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::PipelineError;
+
+/// How often work that does not look at the flag is looked after.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How far a stage has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,31 @@ impl StageContext {
             return Err(PipelineError::Interrupted);
         }
         Ok(())
+    }
+
+    /// Awaits work that does not look at the flag itself; once the flag is raised, it is dropped
+    /// where it stands.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work; [`PipelineError::Interrupted`] once the flag is raised.
+    pub(crate) async fn unless_cancelled<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, PipelineError>
+    where
+        PipelineError: From<E>,
+    {
+        let cancelled = async {
+            while self.check_cancelled().is_ok() {
+                tokio::time::sleep(CANCEL_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancelled => Err(PipelineError::Interrupted),
+            done = work => Ok(done?),
+        }
     }
 
     /// Opens the device that the stage computes on.

@@ -44,7 +44,10 @@ impl ExportStage {
                 TrainedModel::load(context.input("model"), &context.device())?;
             let samples = HeimdallDataset::open(context.input("samples"))?;
             let samples = (0..samples.len().min(SAMPLES_MAX))
-                .map(|index| Ok(samples.get(index)?.1))
+                .map(|index| {
+                    context.check_cancelled()?;
+                    Ok(samples.get(index)?.1)
+                })
                 .collect::<Result<Vec<_>, PipelineError>>()?;
             let model = export(
                 &network,

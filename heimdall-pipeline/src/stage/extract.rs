@@ -64,7 +64,6 @@ impl ExtractStage {
         let extractor = Arc::new(FeatureExtractor::new(&self.features, rate_hz)?);
 
         for (index, chunk) in events.chunks(EVENTS_IN_FLIGHT).enumerate() {
-            context.check_cancelled()?;
             let done = index * EVENTS_IN_FLIGHT;
             context.progress(done as u64, events.len() as u64, "events extracted");
             let mut heard = Vec::with_capacity(chunk.len());
@@ -72,8 +71,12 @@ impl ExtractStage {
                 heard.push(AssignedEvent::new(event, &header.receivers, rate_hz)?);
             }
             let (shape, extractor) = (header.shape, Arc::clone(&extractor));
+            let stage = context.clone();
             let extraction = spawn_blocking(move || {
-                let extract = |event: AssignedEvent| event.extract(shape, &extractor);
+                let extract = |event: AssignedEvent| {
+                    stage.check_cancelled()?;
+                    event.extract(shape, &extractor)
+                };
                 heard.into_par_iter().map(extract).collect::<Result<Vec<_>, _>>()
             });
             let maps = extraction.await.expect("extraction does not panic")?;

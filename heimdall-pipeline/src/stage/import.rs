@@ -59,7 +59,10 @@ impl ImportStage {
         let recordings = Recordings::create(folder).await?;
         let config = ImportConfig { strict: self.strict, ..ImportConfig::default() };
         let report = match self.format {
-            ImportFormat::Kiwi => import_kiwi_folder(&self.path, &recordings, &config).await?,
+            ImportFormat::Kiwi => {
+                let importing = import_kiwi_folder(&self.path, &recordings, &config);
+                context.unless_cancelled(importing).await?
+            }
         };
         recordings.close().await?;
 

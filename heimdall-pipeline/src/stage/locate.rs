@@ -140,8 +140,9 @@ impl LocateStage {
             let samples: Vec<IqRecording> =
                 stream::iter(reads).buffered(event.recordings.len().max(1)).try_collect().await?;
             let receivers = receivers_of(event, &network)?;
-            let (stage, event) = (self.clone(), event.clone());
-            let locating = spawn_blocking(move || stage.locate(&event, receivers, &samples));
+            let (stage, event, context) = (self.clone(), event.clone(), context.clone());
+            let locating =
+                spawn_blocking(move || stage.locate(&event, receivers, &samples, &context));
             located.push(locating.await.expect("locating does not panic")?);
         }
         recordings.close().await?;
@@ -155,18 +156,20 @@ impl LocateStage {
         event: &EventEntry,
         receivers: Vec<Receiver>,
         samples: &[IqRecording],
+        context: &StageContext,
     ) -> Result<LocatedEvent, PipelineError> {
         let indices: Vec<(usize, usize)> = (0..receivers.len())
             .flat_map(|first| (first + 1..receivers.len()).map(move |second| (first, second)))
             .collect();
-        let measured: Vec<_> = indices
+        let measured = indices
             .par_iter()
             .map(|&(first, second)| {
                 let (a, b) = (&receivers[first].position, &receivers[second].position);
                 let delay_s_max = a.distance_km(b) / SPEED_OF_LIGHT_KM_S + DELAY_SLACK_S;
-                measure_delay(&samples[first], &samples[second], delay_s_max, &self.delay)
+                context.check_cancelled()?;
+                Ok(measure_delay(&samples[first], &samples[second], delay_s_max, &self.delay))
             })
-            .collect();
+            .collect::<Result<Vec<_>, PipelineError>>()?;
 
         let mut delays = Vec::new();
         let mut pairs = Vec::new();

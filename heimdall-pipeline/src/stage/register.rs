@@ -75,6 +75,7 @@ impl RegisterStage {
         let evaluation: Evaluation =
             read_json(&context.input("evaluation").join("evaluation.json")).await?;
         self.check_gate(&evaluation.metrics)?;
+        context.check_cancelled()?;
 
         let facts = context.facts();
         let store = MlflowStore::open(&facts.tracking_folder).await?;

@@ -56,14 +56,20 @@ impl SimulateStage {
 
         let total = world.len();
         for first in (0..total).step_by(EVENTS_IN_FLIGHT) {
-            context.check_cancelled()?;
             context.progress(first as u64, total as u64, "events simulated");
             let last = total.min(first + EVENTS_IN_FLIGHT);
-            let shared = Arc::clone(&world);
+            let (shared, stage) = (Arc::clone(&world), context.clone());
             let simulation = spawn_blocking(move || {
-                (first..last).into_par_iter().map(|index| shared.event(index)).collect::<Vec<_>>()
+                let simulate = |index| {
+                    stage.check_cancelled()?;
+                    Ok(shared.event(index))
+                };
+                (first..last)
+                    .into_par_iter()
+                    .map(simulate)
+                    .collect::<Result<Vec<_>, PipelineError>>()
             });
-            let events = simulation.await.expect("a valid world can be simulated");
+            let events: Vec<_> = simulation.await.expect("a valid world can be simulated")?;
             let mut entries = Vec::with_capacity(events.len());
             for event in events {
                 latents.push(&event).await?;

@@ -1,7 +1,6 @@
 //! Stage `split`: feature shards in, four folders of feature shards out.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use heimdall_data::{HeimdallDataset, Part, ShardWriter, SplitConfig, split};
 use serde::{Deserialize, Serialize};
@@ -40,9 +39,8 @@ impl SplitStage {
             let parts = split(dataset.labels(), &config)?;
             let (mut counts, mut sizes) = (BTreeMap::new(), Vec::new());
             for part in Part::DEALT {
-                context.check_cancelled()?;
                 let members = dataset.part(&parts, part);
-                copy(&members, context.output(&part.to_string()))?;
+                copy(&members, part, &context)?;
                 counts.insert(format!("{part}_events"), members.len() as f64);
                 sizes.push(format!("{} {part}", members.len()));
             }
@@ -53,10 +51,15 @@ impl SplitStage {
     }
 }
 
-fn copy(members: &HeimdallDataset, folder: &Path) -> Result<(), PipelineError> {
-    let writer = ShardWriter::create(folder, members.header())?;
+fn copy(
+    members: &HeimdallDataset,
+    part: Part,
+    context: &StageContext,
+) -> Result<(), PipelineError> {
+    let writer = ShardWriter::create(context.output(&part.to_string()), members.header())?;
     let mut writer = writer.with_precision(members.precision());
     for index in 0..members.len() {
+        context.check_cancelled()?;
         let (label, features) = members.get(index)?;
         writer.push(label, &features)?;
     }

@@ -1,0 +1,15 @@
+//! The commands of the program, one file each: its arguments, and what it does with them.
+
+mod definition;
+mod graph;
+mod plan;
+mod run;
+mod surroundings;
+mod validate;
+
+pub use definition::{DefinitionArgs, SelectionArgs};
+pub use graph::{GraphArgs, GraphFormat};
+pub use plan::PlanArgs;
+pub use run::RunArgs;
+pub use surroundings::Surroundings;
+pub use validate::ValidateArgs;
