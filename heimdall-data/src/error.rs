@@ -34,6 +34,91 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    // Files of samples.
+    /// A file breaks a rule of its format.
+    #[error("`{file}`, {place}: must be {expected}, but is {actual}")]
+    Malformed {
+        /// Name of the file, or key of the object.
+        file: String,
+        /// Place in the file: a field, a byte, a line.
+        place: String,
+        /// The rule that is broken, as a phrase that follows "must be".
+        expected: String,
+        /// What is there.
+        actual: String,
+    },
+
+    /// Nothing tells how a file is to be read.
+    #[error(
+        "neither the first bytes of `{file}` nor its extension tell its format: name the type of \
+         its samples if it has nothing else"
+    )]
+    UnknownFormat {
+        /// Name of the file.
+        file: String,
+    },
+
+    /// A file makes use of something that is not understood.
+    #[error("`{file}` takes {what}, which is not supported")]
+    Unsupported {
+        /// Name of the file.
+        file: String,
+        /// What would have to be understood.
+        what: String,
+    },
+
+    /// A file holds something other than complex samples.
+    #[error("IQ samples are pairs of numbers, but `{file}` holds {actual}")]
+    NotIq {
+        /// Name of the file.
+        file: String,
+        /// What it holds.
+        actual: String,
+    },
+
+    /// A file has the samples of several receivers.
+    #[error("`{file}` has {channel_count} channels: say which one is to be read, from 0 on")]
+    ChannelNotChosen {
+        /// Name of the file.
+        file: String,
+        /// Channels that it has.
+        channel_count: u64,
+    },
+
+    /// A file has not the part of it that was asked for.
+    #[error("`{file}` has no {part}: it has {actual}")]
+    NoSuchPart {
+        /// Name of the file.
+        file: String,
+        /// What was asked for.
+        part: String,
+        /// What there is.
+        actual: String,
+    },
+
+    /// Neither a file nor its reader tell what is needed.
+    #[error(
+        "nothing tells the {fact} of `{file}`: neither the file, nor a sidecar `{file}.json`, nor \
+         an option"
+    )]
+    MissingFact {
+        /// Name of the file.
+        file: String,
+        /// What is not known.
+        fact: &'static str,
+    },
+
+    /// A file has other bytes than those whose hash was written down.
+    #[error("`{file}` has the SHA-512 {actual}, but {expected} was written down")]
+    HashMismatch {
+        /// Name of the file.
+        file: String,
+        /// Hash that it should have.
+        expected: String,
+        /// Hash that it has.
+        actual: String,
+    },
+
     // Recordings in the format of KiwiSDR.
     /// The name of a KiwiSDR file does not tell date, frequency and station.
     #[error(
@@ -45,57 +130,6 @@ pub enum DataError {
         file: String,
         /// Part that is not there, or not readable.
         missing: &'static str,
-    },
-
-    /// A file does not start like a WAV file.
-    #[error("`{file}` is not a WAV file: it does not start with `RIFF`, a size and `WAVE`")]
-    NotWav {
-        /// Name of the file.
-        file: String,
-    },
-
-    /// A WAV file ends before its first block of samples does.
-    #[error(
-        "`{file}` ends after {byte_count} bytes, before its first block of samples is complete"
-    )]
-    TruncatedHeader {
-        /// Name of the file.
-        file: String,
-        /// Length of the file.
-        byte_count: usize,
-    },
-
-    /// A WAV file does not say what its samples are.
-    #[error("`{file}` has no `fmt ` chunk before its samples")]
-    MissingFormat {
-        /// Name of the file.
-        file: String,
-    },
-
-    /// A chunk of a WAV file cannot be one.
-    #[error("`{file}` takes {expected} at byte {offset}, but has {actual}")]
-    MalformedChunk {
-        /// Name of the file.
-        file: String,
-        /// Where the chunk starts.
-        offset: usize,
-        /// What belongs there.
-        expected: &'static str,
-        /// What was found.
-        actual: String,
-    },
-
-    /// A WAV file holds something other than 16-bit IQ samples.
-    #[error("a KiwiSDR recording has {expected} as its {field}, but `{file}` has {actual}")]
-    WrongWavFormat {
-        /// Name of the file.
-        file: String,
-        /// Field of the `fmt ` chunk.
-        field: &'static str,
-        /// Value that it must have.
-        expected: u16,
-        /// Value that it has.
-        actual: u16,
     },
 
     /// A WAV file has samples, but no time stamps.
@@ -124,37 +158,6 @@ pub enum DataError {
         file: String,
         /// Blocks in the file.
         block_count: usize,
-    },
-
-    // Arrays in the format of NumPy.
-    /// Bytes are not an array in the format of NumPy.
-    #[error("an .npy file has {expected}, but this one does not")]
-    NotNpy {
-        /// What is missing.
-        expected: &'static str,
-    },
-
-    /// An array holds something other than single-precision complex numbers.
-    #[error("an .npy recording holds `<c8` (complex64), but this one holds `{actual}`")]
-    NpyType {
-        /// Type of the elements, as the file names it.
-        actual: String,
-    },
-
-    /// An array is not one-dimensional.
-    #[error("an .npy recording has the shape `(samples,)`, but this one has `{actual}`")]
-    NpyShape {
-        /// Shape, as the file names it.
-        actual: String,
-    },
-
-    /// An array is shorter or longer than its header says.
-    #[error("the samples of the .npy recording take {expected} bytes, but the file has {actual}")]
-    NpyLength {
-        /// Bytes that the shape takes.
-        expected: u64,
-        /// Bytes after the header.
-        actual: u64,
     },
 
     // Tables of people.
@@ -194,10 +197,12 @@ pub enum DataError {
     },
 
     /// A folder that was to be imported has no recordings.
-    #[error("`{}` has no `*.wav` file", folder.display())]
+    #[error("`{}` has no file {files}", folder.display())]
     NothingToImport {
         /// The folder.
         folder: PathBuf,
+        /// The files that were looked for, such as `*.wav`.
+        files: &'static str,
     },
 
     /// One receiver has two recordings of one emission.

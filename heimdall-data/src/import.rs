@@ -1,35 +1,60 @@
 //! Imports folders of recordings that others have made.
 
+mod admission;
 mod event;
+mod finding;
 mod table;
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
-use event::{Heard, group_events};
-use heimdall_features::UtcTime;
+use admission::{Import, Network};
+use event::{event_of_collection, group_events};
+use finding::{Found, find_files};
 use serde::{Deserialize, Serialize};
-use table::{KnownSource, read_receivers, read_sources};
+use table::add_sources;
+pub use table::{KnownSource, read_receivers, read_sources};
 use tokio::fs;
-use tracing::{debug, warn};
 
-use crate::store::compute;
-use crate::{
-    DataError, KiwiRecording, RecordingEntry, RecordingFormat, RecordingLimits, Recordings,
-    check_recording, read_kiwi_wav,
-};
+use crate::recording::SigmfCollection;
+use crate::{DataError, RawType, RecordingLimits, Recordings};
 
 /// Tables in which transmitters may be listed.
 const SOURCE_TABLES: [&str; 2] = ["transmitter.csv", "sources.csv"];
-/// A file whose name and time stamps are further apart is worth a remark, in seconds.
-const NAMED_START_TOLERANCE_S: f64 = 600.0;
+
+/// How the files of a folder of recordings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportFormat {
+    /// WAV files of KiwiSDR receivers (`*.wav`), named `YYYYMMDDThhmmssZ_FREQUENCY_STATION_iq.wav`.
+    #[default]
+    Kiwi,
+    /// SigMF collections, recordings and archives (`*.sigmf-collection`, `*.sigmf-meta`,
+    /// `*.sigmf`).
+    Sigmf,
+    /// WAV files with two channels (`*.wav`).
+    Wav,
+    /// Arrays of NumPy (`*.npy`), with a sidecar each.
+    Npy,
+    /// Files that have samples and nothing else, by their extension (`*.cu8`, `*.cs8`, `*.cf32`
+    /// and so on), or with a sidecar that names their type.
+    Raw,
+}
 
 /// How a folder is imported.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImportConfig {
+    /// How the files are written.
+    pub format: ImportFormat,
     /// Whether one unusable recording stops the import; otherwise it is left out and listed.
     pub strict: bool,
+    /// Type of the samples of all files, which are then read as raw, whatever they say.
+    pub datatype: Option<RawType>,
+    /// Sample rate of all files, whatever they say, in Hz.
+    pub sample_rate_hz: Option<f64>,
+    /// Center frequency of all files, whatever they say, in Hz.
+    pub center_frequency_hz: Option<f64>,
     /// What a recording must fulfill.
     pub limits: RecordingLimits,
 }
@@ -70,15 +95,22 @@ pub struct Remark {
     pub text: String,
 }
 
-/// Imports the recordings of `KiwiSDR` receivers in a folder.
+/// Imports the recordings in a folder, and in the folders in it.
 ///
-/// The folder has files `YYYYMMDDThhmmssZ_FREQUENCY_STATION_iq.wav`, a table `receivers.csv`
-/// (`receiver,latitude,longitude` and, if known, `altitude_m`, `antenna_height_m`), where
-/// `receiver` is the station of the file names, and may have a table `transmitter.csv` or
-/// `sources.csv` (`source,frequency_hz,latitude,longitude`; the last two may be empty). Other
-/// columns are ignored. Recordings at one frequency that overlap in time become one event; its
-/// source is the listed one whose frequency is nearest to the center, within the recorded band.
-/// The files are stored as they are.
+/// The folder has a table `receivers.csv` (`receiver,latitude,longitude` and, if known,
+/// `altitude_m`, `antenna_height_m`), and may have a table `transmitter.csv` or `sources.csv`
+/// (`source,frequency_hz,latitude,longitude`; the last two may be empty). Other columns are
+/// ignored. SigMF recordings that tell their receiver and its place need no table of receivers.
+///
+/// Who made a recording is told by the file (the station in the name of a KiwiSDR file,
+/// `heimdall:receiver` of SigMF, `receiver` of a [sidecar](IqFile#sidecars)), else by its name,
+/// which is that of a receiver or starts with it and `_`, `-` or `.`, else by the folder in the
+/// folder that it lies in.
+///
+/// The recordings of a SigMF collection are one event. Others become one event if they are at one
+/// frequency and overlap in time; its source is the listed one whose frequency is nearest to the
+/// center, within the recorded band. KiwiSDR files are stored as they are, others as `complex64`
+/// arrays. Memory is bounded, whatever the length of the files.
 ///
 /// # Errors
 ///
@@ -90,61 +122,48 @@ pub struct Remark {
 /// - [`DataError::Unusable`] for the first file that is to be left out, if the import is strict.
 /// - Those of [`Recordings::put`], [`add_receivers`](crate::Catalog::add_receivers) and
 ///   [`add_events`](crate::Catalog::add_events).
-pub async fn import_kiwi_folder(
+pub async fn import_folder(
     source: &Path,
     into: &Recordings,
     config: &ImportConfig,
 ) -> Result<ImportReport, DataError> {
-    let receiver_table = source.join("receivers.csv");
-    let receivers = read_receivers(&receiver_table, &read(&receiver_table).await?)?;
-    let sources = find_sources(source).await?;
-    let files = find_recordings(source).await?;
+    let (network, sources) = (Network::of(source, config).await?, find_sources(source).await?);
+    let Found { collections, mut files } = find_files(source, config.format).await?;
+    let mut import = Import::new(source, into, config, network);
 
-    let (mut quarantined, mut remarks, mut heard) = (Vec::new(), Vec::new(), Vec::new());
-    for path in files {
-        let file = file_name(&path);
-        let bytes = bytes::Bytes::from(read(&path).await?);
-        let limits = config.limits.clone();
-        let decoding = compute({
-            let (bytes, file) = (bytes.clone(), file.clone());
-            move || {
-                let kiwi = read_kiwi_wav(&bytes, &file)?;
-                check_recording(&kiwi.recording, &limits)?;
-                Ok(kiwi)
-            }
-        });
-        let kiwi = match decoding.await {
-            Ok(kiwi) => kiwi,
-            Err(reason) if config.strict => {
-                return Err(DataError::Unusable { path, source: Box::new(reason) });
-            }
+    let (mut ids, mut events) = (HashSet::new(), Vec::new());
+    for path in collections {
+        let collection = match SigmfCollection::read(&path).await {
+            Ok(collection) => collection,
             Err(reason) => {
-                let reason = chain(&reason);
-                warn!(file, reason, "recording left out");
-                quarantined.push(Quarantined { file, reason });
+                import.quarantine(&path, reason)?;
                 continue;
             }
         };
-        if !receivers.iter().any(|receiver| receiver.name == kiwi.station) {
-            let known: Vec<&str> =
-                receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-            return Err(DataError::UnknownReceiver {
-                recording: format!("`{}`", path.display()),
-                receiver: kiwi.station,
-                known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
-            });
+        files.retain(|file| !collection.lists(file));
+        if let Err(reason) = collection.check_hashes().await {
+            import.quarantine(&path, reason)?;
+            continue;
         }
-        debug!(file, samples = kiwi.recording.samples.len(), "recording read");
-        remarks.extend(remarks_on(&kiwi).map(|text| Remark { file: file.clone(), text }));
-        let (object, digest) = into.put_content(bytes, "wav").await?;
-        heard.push(Heard { path, entry: recording_entry(&kiwi, object, digest) });
+        let mut heard = Vec::new();
+        for path in collection.metas() {
+            heard.extend(import.admit(&path).await?);
+        }
+        if !heard.is_empty() {
+            events.push(event_of_collection(&collection, heard, &sources, &mut ids));
+        }
     }
+    let mut heard = Vec::new();
+    for path in files {
+        heard.extend(import.admit(&path).await?);
+    }
+    events.extend(group_events(heard, &sources, &mut ids)?);
 
-    let events = group_events(heard, &sources)?;
-    into.catalog().add_receivers(&receivers).await?;
+    let Import { network, quarantined, remarks, .. } = import;
+    into.catalog().add_receivers(&network.receivers).await?;
     into.catalog().add_events(&events).await?;
     Ok(ImportReport {
-        receivers: receivers.len(),
+        receivers: network.receivers.len(),
         events: events.len(),
         recordings: events.iter().map(|event| event.recordings.len()).sum(),
         quarantined,
@@ -156,83 +175,20 @@ async fn find_sources(folder: &Path) -> Result<Vec<KnownSource>, DataError> {
     let mut sources = Vec::new();
     for table in SOURCE_TABLES {
         let path = folder.join(table);
-        if fs::try_exists(&path)
-            .await
-            .map_err(|source| DataError::Read { path: path.clone(), source })?
-        {
-            read_sources(&path, &read(&path).await?, &mut sources)?;
+        if exists(&path).await? {
+            add_sources(&path, &read(&path).await?, &mut sources)?;
         }
     }
     Ok(sources)
 }
 
-/// Lists the `*.wav` files of a folder in the order of their names.
-async fn find_recordings(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let unreadable = |source| DataError::Read { path: folder.to_owned(), source };
-    let mut entries = fs::read_dir(folder).await.map_err(unreadable)?;
-    let mut files = Vec::new();
-    while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(DataError::NothingToImport { folder: folder.to_owned() });
-    }
-    files.sort();
-    Ok(files)
+async fn exists(path: &Path) -> Result<bool, DataError> {
+    let path = path.to_owned();
+    fs::try_exists(&path).await.map_err(|source| DataError::Read { path, source })
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     fs::read(path).await.map_err(|source| DataError::Read { path: path.to_owned(), source })
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-fn recording_entry(kiwi: &KiwiRecording, object: String, digest: String) -> RecordingEntry {
-    RecordingEntry {
-        receiver: kiwi.station.clone(),
-        object,
-        format: RecordingFormat::KiwiWav,
-        sample_rate_hz: kiwi.recording.sample_rate_hz,
-        center_frequency_hz: kiwi.recording.center_frequency_hz,
-        start: kiwi.recording.start,
-        clock: kiwi.recording.clock,
-        sample_count: kiwi.recording.samples.len() as u64,
-        digest,
-    }
-}
-
-fn remarks_on(kiwi: &KiwiRecording) -> impl Iterator<Item = String> {
-    let UtcTime { seconds, .. } = kiwi.named_start;
-    let off_s = kiwi.recording.start.seconds_since(&UtcTime { seconds, nanoseconds: 0 });
-    let counted = [
-        (kiwi.dropped_block_count, "blocks without a steady time stamp were dropped"),
-        (kiwi.gap_count, "gaps in time; only the longest run was kept"),
-        (kiwi.cut_byte_count, "bytes of an incomplete block at the end were cut off"),
-    ];
-    counted
-        .into_iter()
-        .filter(|&(count, _)| count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .chain(
-            (off_s.abs() > NAMED_START_TOLERANCE_S)
-                .then(|| format!("the time stamps are {off_s:.0} s after the time in the name")),
-        )
-}
-
-/// Joins an error and its causes.
-fn chain(error: &DataError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

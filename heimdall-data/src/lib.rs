@@ -33,9 +33,14 @@ pub use batch::{Batch, BatchOrder, Batcher, Batches};
 pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
 pub use dataset::HeimdallDataset;
 pub use error::DataError;
-pub use import::{ImportConfig, ImportReport, Quarantined, Remark, import_kiwi_folder};
+pub use import::{
+    ImportConfig, ImportFormat, ImportReport, KnownSource, Quarantined, Remark, import_folder,
+    read_receivers, read_sources,
+};
 pub use recording::{
-    KiwiRecording, RecordingLimits, check_recording, read_kiwi_wav, read_npy, write_npy,
+    Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,
+    RecordingLimits, RecordingMetadata, SampleChunks, SigmfCollection, SigmfExport, StampQuality,
+    check_recording, export_sigmf, read_npy, read_recording, write_npy,
 };
 pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
 pub use split::{Part, SplitBy, SplitConfig, SplitRatio, split};

@@ -1,15 +1,33 @@
 //! Recordings as bytes: decoding, and telling the useful ones from the others.
 
+mod auxi;
+mod datetime;
+mod file;
 mod gps;
+mod json;
 mod kiwi;
 #[cfg(test)]
 pub(crate) mod kiwi_fixture;
 mod kiwi_name;
+mod layout;
+mod metadata;
 mod npy;
+mod options;
 mod quality;
+mod raw;
+mod riff;
+mod sample_type;
+mod sidecar;
+mod sigmf;
+mod source;
 mod stamp;
+mod wav;
 
-pub(crate) use kiwi::decode_kiwi_wav;
-pub use kiwi::{KiwiRecording, read_kiwi_wav};
+pub(crate) use file::Encoded;
+pub use file::{IqFile, ReadRecording, SampleChunks, read_recording};
+pub use metadata::{Annotation, FileFormat, Gain, Place, RecordingMetadata, StampQuality};
 pub use npy::{read_npy, write_npy};
+pub use options::ReadOptions;
 pub use quality::{RecordingLimits, check_recording};
+pub use raw::RawType;
+pub use sigmf::{SigmfCollection, SigmfExport, export_sigmf};

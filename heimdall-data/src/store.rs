@@ -8,12 +8,15 @@ use heimdall_features::IqRecording;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use tokio::fs;
 use tokio::task::spawn_blocking;
 
-use crate::recording::decode_kiwi_wav;
-use crate::{Catalog, DataError, RecordingEntry, RecordingFormat, read_npy};
+use crate::recording::{Encoded, FileFormat};
+use crate::{Catalog, DataError, IqFile, ReadOptions, RecordingEntry, RecordingFormat};
+
+/// Parts of a large object that are on their way at a time.
+const PARTS_IN_FLIGHT: usize = 4;
 
 /// Recordings with their catalog: in a folder, `catalog.db` and `objects/`.
 #[derive(Debug)]
@@ -86,16 +89,37 @@ impl Recordings {
         Ok(digest)
     }
 
-    /// Stores bytes under their digest, so that the same bytes are stored once, and returns key
-    /// and digest.
+    /// Stores a file under its digest, so that the same bytes are stored once, and returns key and
+    /// digest. Memory is bounded, whatever the length of the file.
     pub(crate) async fn put_content(
         &self,
-        bytes: Bytes,
+        mut content: Encoded<'_>,
         extension: &str,
     ) -> Result<(String, String), DataError> {
-        let digest = digest_of(bytes.clone()).await;
+        let mut hasher = blake3::Hasher::new();
+        while let Some(bytes) = content.next_bytes().await? {
+            hasher = compute(move || {
+                hasher.update(&bytes);
+                hasher
+            })
+            .await;
+        }
+        let digest = hasher.finalize().to_hex().to_string();
         let key = format!("{digest}.{extension}");
-        self.write(&key, bytes).await?;
+
+        let path = ObjectPath::from(key.as_str());
+        let upload =
+            self.store.put_multipart(&path).await.map_err(object_error(&key, "written"))?;
+        let mut upload = WriteMultipart::new(upload);
+        content.rewind();
+        while let Some(bytes) = content.next_bytes().await? {
+            upload
+                .wait_for_capacity(PARTS_IN_FLIGHT)
+                .await
+                .map_err(object_error(&key, "written"))?;
+            upload.put(bytes);
+        }
+        upload.finish().await.map_err(object_error(&key, "written"))?;
         Ok((key, digest))
     }
 
@@ -121,8 +145,41 @@ impl Recordings {
             .await
             .map_err(object_error(key, "read"))?;
         let bytes = object.bytes().await.map_err(object_error(key, "read"))?;
-        let entry = entry.clone();
-        compute(move || decode(&bytes, &entry)).await
+        let actual = digest_of(bytes.clone()).await;
+        if actual != entry.digest {
+            let (key, expected) = (key.clone(), entry.digest.clone());
+            return Err(DataError::DigestMismatch { key, expected, actual });
+        }
+        let undecodable =
+            |source| DataError::Undecodable { key: key.clone(), source: Box::new(source) };
+        let file = IqFile::from_bytes(key, bytes, &facts_of(entry)).await.map_err(undecodable)?;
+        check_format(&file, entry)?;
+        let metadata = file.metadata();
+        Ok(IqRecording {
+            samples: file.samples(0..metadata.sample_count).await?,
+            sample_rate_hz: metadata.sample_rate_hz,
+            center_frequency_hz: entry.center_frequency_hz,
+            start: metadata.start.unwrap_or(entry.start),
+            clock: metadata.clock,
+        })
+    }
+
+    /// Opens a recording whose samples are to be read in parts; its digest is not checked.
+    ///
+    /// # Errors
+    ///
+    /// - [`DataError::Object`] if the object is not there or not readable.
+    /// - [`DataError::SampleCountMismatch`] if it is not the one that was stored.
+    /// - [`DataError::Undecodable`] if it is not a recording.
+    pub async fn open_recording(&self, entry: &RecordingEntry) -> Result<IqFile, DataError> {
+        let key = ObjectPath::from(entry.object.as_str());
+        let file = IqFile::open_object(Arc::clone(&self.store), &key, &facts_of(entry)).await;
+        let file = file.map_err(|error| match error {
+            DataError::Object { .. } => error,
+            error => DataError::Undecodable { key: entry.object.clone(), source: Box::new(error) },
+        })?;
+        check_format(&file, entry)?;
+        Ok(file)
     }
 
     /// Finishes the catalog, so that the folder can be read.
@@ -135,32 +192,46 @@ impl Recordings {
     }
 }
 
-fn decode(bytes: &[u8], entry: &RecordingEntry) -> Result<IqRecording, DataError> {
-    let key = entry.object.clone();
-    let actual = blake3::hash(bytes).to_hex().to_string();
-    if actual != entry.digest {
-        return Err(DataError::DigestMismatch { key, expected: entry.digest.clone(), actual });
-    }
-    let decoded = match entry.format {
-        RecordingFormat::Npy => read_npy(bytes).map(|samples| IqRecording {
-            samples,
-            sample_rate_hz: entry.sample_rate_hz,
-            center_frequency_hz: entry.center_frequency_hz,
-            start: entry.start,
-            clock: entry.clock,
-        }),
-        RecordingFormat::KiwiWav => {
-            decode_kiwi_wav(bytes, &key, entry.start, entry.center_frequency_hz)
-                .map(|decoded| decoded.recording)
-        }
+/// What a row says about its object, which may be without name and without header.
+fn facts_of(entry: &RecordingEntry) -> ReadOptions {
+    let facts = ReadOptions {
+        center_frequency_hz: Some(entry.center_frequency_hz),
+        start: Some(entry.start),
+        ..ReadOptions::default()
     };
-    let recording = decoded
-        .map_err(|source| DataError::Undecodable { key: key.clone(), source: Box::new(source) })?;
-    let (expected, actual) = (entry.sample_count, recording.samples.len() as u64);
+    match entry.format {
+        RecordingFormat::Npy => ReadOptions {
+            sample_rate_hz: Some(entry.sample_rate_hz),
+            clock: Some(entry.clock),
+            ..facts
+        },
+        // Its own time stamps tell rate and clock.
+        RecordingFormat::KiwiWav => facts,
+    }
+}
+
+/// Checks that an object is what its row says.
+fn check_format(file: &IqFile, entry: &RecordingEntry) -> Result<(), DataError> {
+    let key = entry.object.clone();
+    let expected = match entry.format {
+        RecordingFormat::Npy => FileFormat::Npy,
+        RecordingFormat::KiwiWav => FileFormat::KiwiWav,
+    };
+    let metadata = file.metadata();
+    if metadata.format != expected {
+        let source = DataError::Malformed {
+            file: key.clone(),
+            place: "its format".to_owned(),
+            expected: format!("{expected:?}, as the catalog has it"),
+            actual: format!("{:?}", metadata.format),
+        };
+        return Err(DataError::Undecodable { key, source: Box::new(source) });
+    }
+    let (expected, actual) = (entry.sample_count, metadata.sample_count);
     if actual != expected {
         return Err(DataError::SampleCountMismatch { key, expected, actual });
     }
-    Ok(recording)
+    Ok(())
 }
 
 async fn digest_of(bytes: Bytes) -> String {
@@ -178,7 +249,8 @@ fn local_store(objects: &Path) -> Result<Arc<dyn ObjectStore>, DataError> {
     Ok(Arc::new(store))
 }
 
-fn object_error(
+/// Says what was to be done with which object when a store fails.
+pub(crate) fn object_error(
     key: &str,
     action: &'static str,
 ) -> impl FnOnce(object_store::Error) -> DataError + use<> {

@@ -7,6 +7,11 @@ use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 
 use crate::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter};
 
+/// Waits for a future where a test is not asynchronous, as those of `proptest` are.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 /// Header of a network of this size.
 pub(crate) fn header(receivers: usize, bands: usize, frames: usize) -> FeatureHeader {
     let origin = Position::new(45.0, 8.0).unwrap();

@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::PipelineError;
-use crate::command::{GraphArgs, PlanArgs, RunArgs, Surroundings, ValidateArgs};
+use crate::command::{ExportSigmfArgs, GraphArgs, PlanArgs, RunArgs, Surroundings, ValidateArgs};
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Print how the stages of a pipeline are connected
     Graph(GraphArgs),
+    /// Write the events of a folder of recordings as SigMF collections
+    ExportSigmf(ExportSigmfArgs),
 }
 
 impl Command {
@@ -50,6 +52,7 @@ impl Command {
             Self::Plan(arguments) => arguments.run(surroundings),
             Self::Validate(arguments) => arguments.run(surroundings),
             Self::Graph(arguments) => arguments.run(surroundings),
+            Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands of the program, one file each: its arguments, and what it does with them.
 
 mod definition;
+mod export_sigmf;
 mod graph;
 mod plan;
 mod run;
@@ -8,6 +9,7 @@ mod surroundings;
 mod validate;
 
 pub use definition::{DefinitionArgs, SelectionArgs};
+pub use export_sigmf::ExportSigmfArgs;
 pub use graph::{GraphArgs, GraphFormat};
 pub use plan::PlanArgs;
 pub use run::RunArgs;

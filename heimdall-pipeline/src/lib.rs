@@ -43,8 +43,8 @@ mod stage;
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
-    DefinitionArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs, Surroundings,
-    ValidateArgs,
+    DefinitionArgs, ExportSigmfArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs,
+    Surroundings, ValidateArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
@@ -53,7 +53,7 @@ pub use progress::{Progress, duration};
 pub use runner::{Forecast, RunOptions, plan, run};
 pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};
 pub use stage::{
-    EvaluateStage, ExportStage, ExtractStage, ImportFormat, ImportStage, LocateStage,
-    PipelineFacts, RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage, StageContext,
-    StageKind, StageOutput, StageProgress, TrainStage,
+    EvaluateStage, ExportStage, ExtractStage, ImportStage, LocateStage, PipelineFacts,
+    RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage, StageContext, StageKind,
+    StageOutput, StageProgress, TrainStage,
 };

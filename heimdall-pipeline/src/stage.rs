@@ -25,7 +25,7 @@ pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
 pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
 pub use extract::ExtractStage;
-pub use import::{ImportFormat, ImportStage};
+pub use import::ImportStage;
 pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use register::RegisterStage;

@@ -8,5 +8,6 @@ mod interrupt;
 mod locate;
 mod mlflow;
 mod onnx;
+mod sigmf;
 mod tidy;
 mod workplace;

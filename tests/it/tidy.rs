@@ -148,9 +148,9 @@ fn documented_commands_exist() {
             for (program, known) in [
                 (
                     "heimdall-pipeline ",
-                    &["run", "plan", "validate", "graph", "--help", "--version"][..],
+                    &["run", "plan", "validate", "graph", "export-sigmf", "--help", "--version"][..],
                 ),
-                ("cargo xtask ", &["check", "test", "docs"][..]),
+                ("cargo xtask ", &["check", "test", "docs", "fuzz"][..]),
             ] {
                 // In prose a program may be named without a command: only code is looked at.
                 for code in code_in(line) {

@@ -7,6 +7,7 @@ use heimdall_features::UtcTime;
 use jiff::Timestamp;
 
 use super::table::KnownSource;
+use crate::recording::SigmfCollection;
 use crate::{DataError, EventEntry, RecordingEntry};
 
 /// Shorter overlaps are none: a recorder starts the next file where the last one ends.
@@ -46,6 +47,7 @@ struct Group {
 pub(super) fn group_events(
     mut heard: Vec<Heard>,
     sources: &[KnownSource],
+    ids: &mut HashSet<String>,
 ) -> Result<Vec<EventEntry>, DataError> {
     heard.sort_by(|a, b| (a.entry.start, &a.path).cmp(&(b.entry.start, &b.path)));
     let Some(origin) = heard.first().map(|heard| heard.entry.start) else {
@@ -85,14 +87,42 @@ pub(super) fn group_events(
     }
 
     // A group has the place of its earliest member, so that events are in the order of time.
-    let mut ids = HashSet::new();
     let mut entries: Vec<_> = heard.into_iter().map(|heard| Some(heard.entry)).collect();
     Ok(groups
         .into_iter()
         .filter(|group| !group.members.is_empty())
         .map(|group| group.members.iter().filter_map(|&member| entries[member].take()).collect())
-        .map(|recordings| event_of(recordings, sources, &mut ids))
+        .map(|recordings| event_of(recordings, sources, ids))
         .collect())
+}
+
+/// Makes an event of the recordings of a collection, of which there is at least one.
+///
+/// What the collection does not tell is told by the recordings; its name is that of its file.
+pub(super) fn event_of_collection(
+    collection: &SigmfCollection,
+    heard: Vec<Heard>,
+    sources: &[KnownSource],
+    ids: &mut HashSet<String>,
+) -> EventEntry {
+    let mut recordings: Vec<_> = heard.into_iter().map(|heard| heard.entry).collect();
+    recordings.sort_by(|a, b| (a.start, &a.receiver).cmp(&(b.start, &b.receiver)));
+    let found = event_of(recordings, sources, &mut HashSet::new());
+    let id = collection.event.clone().unwrap_or_else(|| collection.stem.clone());
+    ids.insert(id.clone());
+    let position = match collection.source {
+        Some(_) => collection.position,
+        None => collection.position.or(found.position),
+    };
+    EventEntry {
+        id,
+        session: collection.session.clone().unwrap_or(found.session),
+        source: collection.source.clone().unwrap_or(found.source),
+        position,
+        frequency_hz: collection.frequency_hz.unwrap_or(found.frequency_hz),
+        start: collection.start.unwrap_or(found.start),
+        recordings: found.recordings,
+    }
 }
 
 /// Lists the pairs of recordings that overlap, the longest overlap first.
@@ -216,7 +246,7 @@ mod tests {
             heard("a", 77.5e3, 0.0, 30.0),
         ];
 
-        let events = group_events(files, &[]).unwrap();
+        let events = group_events(files, &[], &mut HashSet::new()).unwrap();
 
         let found: Vec<_> =
             events.iter().map(|event| (event.id.as_str(), receivers(event))).collect();
@@ -239,7 +269,7 @@ mod tests {
             heard("a", 60e3, 10.0, 40.0),
         ];
 
-        match group_events(files, &[]) {
+        match group_events(files, &[], &mut HashSet::new()) {
             Err(DataError::OverlappingRecordings { receiver, first, second }) => {
                 assert_eq!(receiver, "a");
                 assert_eq!((first, second), ("a-0.wav".into(), "a-10.wav".into()));
@@ -258,7 +288,9 @@ mod tests {
         let sources =
             [source("far", 66_001.0), source("near", 60_100.0), source("other", 59_000.0)];
         let event = |frequency_hz| {
-            group_events(vec![heard("a", frequency_hz, 0.0, 1.0)], &sources).unwrap().remove(0)
+            group_events(vec![heard("a", frequency_hz, 0.0, 1.0)], &sources, &mut HashSet::new())
+                .unwrap()
+                .remove(0)
         };
 
         let known = event(60e3);
@@ -274,7 +306,7 @@ mod tests {
     fn short_events_within_one_second_have_different_names() {
         let files = vec![heard("a", 60e3, 0.0, 0.25), heard("a", 60e3, 0.5, 0.75)];
 
-        let events = group_events(files, &[]).unwrap();
+        let events = group_events(files, &[], &mut HashSet::new()).unwrap();
 
         let ids: Vec<_> = events.iter().map(|event| event.id.as_str()).collect();
         assert_eq!(ids, ["20200101T000000Z_60000", "20200101T000000Z_60000_2"]);

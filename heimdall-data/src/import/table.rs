@@ -8,21 +8,28 @@ use heimdall_geo::{Position, Receiver};
 use crate::DataError;
 
 /// Height of an antenna of which nothing is said, in m.
-const ANTENNA_HEIGHT_M_DEFAULT: f64 = 10.0;
+pub(super) const ANTENNA_HEIGHT_M_DEFAULT: f64 = 10.0;
 
 /// A transmitter that may be heard.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct KnownSource {
+pub struct KnownSource {
     /// Name of the source.
-    pub(super) name: String,
+    pub name: String,
     /// Frequency on which it transmits, in Hz.
-    pub(super) frequency_hz: f64,
+    pub frequency_hz: f64,
     /// Where it stands, if somebody knows.
-    pub(super) position: Option<Position>,
+    pub position: Option<Position>,
 }
 
-/// Reads `receiver,latitude,longitude[,altitude_m][,antenna_height_m]`.
-pub(super) fn read_receivers(path: &Path, bytes: &[u8]) -> Result<Vec<Receiver>, DataError> {
+/// Reads a table `receiver,latitude,longitude[,altitude_m][,antenna_height_m]`.
+///
+/// `path` is for messages. Other columns are ignored; an altitude that is not told is 0 m, and an
+/// antenna height 10 m.
+///
+/// # Errors
+///
+/// [`DataError::Table`], [`DataError::MissingColumn`] and [`DataError::Cell`], with the line.
+pub fn read_receivers(path: &Path, bytes: &[u8]) -> Result<Vec<Receiver>, DataError> {
     let table = Table::read(path, bytes, &["receiver", "latitude", "longitude"])?;
     let mut receivers: Vec<Receiver> = Vec::new();
     for row in table.rows() {
@@ -41,8 +48,21 @@ pub(super) fn read_receivers(path: &Path, bytes: &[u8]) -> Result<Vec<Receiver>,
     Ok(receivers)
 }
 
-/// Reads `source,frequency_hz,latitude,longitude`, and adds the sources to those of other tables.
-pub(super) fn read_sources(
+/// Reads a table `source,frequency_hz,latitude,longitude`, of which the last two may be empty.
+///
+/// `path` is for messages. Other columns are ignored.
+///
+/// # Errors
+///
+/// [`DataError::Table`], [`DataError::MissingColumn`] and [`DataError::Cell`], with the line.
+pub fn read_sources(path: &Path, bytes: &[u8]) -> Result<Vec<KnownSource>, DataError> {
+    let mut sources = Vec::new();
+    add_sources(path, bytes, &mut sources)?;
+    Ok(sources)
+}
+
+/// Adds the sources of a table to those of other tables.
+pub(super) fn add_sources(
     path: &Path,
     bytes: &[u8],
     sources: &mut Vec<KnownSource>,
@@ -182,9 +202,7 @@ mod tests {
     }
 
     fn sources(text: &str) -> Result<Vec<KnownSource>, DataError> {
-        let mut sources = Vec::new();
-        read_sources(Path::new("sources.csv"), text.as_bytes(), &mut sources)?;
-        Ok(sources)
+        read_sources(Path::new("sources.csv"), text.as_bytes())
     }
 
     #[test]

@@ -2,16 +2,60 @@
 
 use num_complex::Complex32;
 
+use super::file::Opened;
+use super::layout::{Layout, Segment};
+use super::metadata::{FileFormat, RecordingMetadata};
+use super::options::ReadOptions;
+use super::sample_type::{Number, SampleType};
+use super::source::Source;
 use crate::DataError;
 
 /// How an array file starts.
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Samples start at a multiple of this many bytes, as NumPy writes them.
 const ALIGNMENT: usize = 64;
-/// Bytes of one sample.
-const SAMPLE_BYTES: usize = 8;
+/// Longest header that is looked at: NumPy itself refuses those beyond 10,000 bytes.
+const HEADER_BYTES_MAX: u64 = 64 * 1024;
+/// Most receivers whose samples may alternate.
+const CHANNELS_MAX: u64 = 1000;
 
-/// Reads a one-dimensional `complex64` array in the format of NumPy, versions 1 to 3.
+/// Whether bytes start like an array of NumPy.
+pub(super) fn is_npy(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
+}
+
+/// Opens an array of `complex64`, or of `complex128`, which is rounded to single precision, in
+/// the format of NumPy, versions 1 to 3, in the order of C or of Fortran.
+///
+/// Its shape is `(samples,)` or `(receivers, samples)`: the receivers are its channels.
+///
+/// # References
+///
+/// NumPy developers, "NEP 1: A simple file format for NumPy arrays", 2007.
+pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opened, DataError> {
+    let start = source.range(0..source.size.min(HEADER_BYTES_MAX)).await?;
+    let header = Header::parse(&source.file, &start)?;
+    let (channel_count, sample_count) = header.check_size(&source.file, source.size)?;
+    let sample_bytes = header.sample_type.bytes() as u64;
+    let channel = options.channel_of(&source.file, channel_count)?;
+    let (stride, offset) = match header.fortran_order {
+        true if channel_count > CHANNELS_MAX => {
+            let expected = "of at most 1000 receivers where their samples alternate";
+            return Err(source.malformed("`shape`", expected, &channel_count.to_string()));
+        }
+        true => (channel_count * sample_bytes, channel * sample_bytes),
+        false => (sample_bytes, channel * sample_count * sample_bytes),
+    };
+    let segment = Segment { offset: header.length + offset, count: sample_count };
+    let metadata = RecordingMetadata {
+        channel_count: channel_count as usize,
+        ..RecordingMetadata::of_samples(FileFormat::Npy, sample_count)
+    };
+    Ok(Opened { layout: Layout::new(header.sample_type, stride, vec![segment]), metadata })
+}
+
+/// Reads a one-dimensional `complex64` or `complex128` array in the format of NumPy, versions 1
+/// to 3.
 ///
 /// # Shapes
 ///
@@ -19,43 +63,21 @@ const SAMPLE_BYTES: usize = 8;
 ///
 /// # Errors
 ///
-/// - [`DataError::NotNpy`] if the header is not one.
-/// - [`DataError::NpyType`] if the elements are of another type, such as the real `<f4`.
-/// - [`DataError::NpyShape`] if the array has no or several axes.
-/// - [`DataError::NpyLength`] if the file is shorter or longer than its shape.
-///
-/// # References
-///
-/// NumPy developers, "NEP 1: A simple file format for NumPy arrays", 2007.
+/// - [`DataError::Malformed`] if the header is not one, the array has no or several axes, or the
+///   file is shorter or longer than its shape.
+/// - [`DataError::NotIq`] if the elements are real numbers.
 pub fn read_npy(bytes: &[u8]) -> Result<Vec<Complex32>, DataError> {
-    let (header, body) = split_header(bytes)?;
-    let swapped = match field(header, "descr")? {
-        "'<c8'" => false,
-        "'>c8'" => true,
-        other => return Err(DataError::NpyType { actual: other.trim_matches('\'').to_owned() }),
-    };
-    // The order of axes does not matter where there is one.
-    if !matches!(field(header, "fortran_order")?, "True" | "False") {
-        return Err(DataError::NotNpy { expected: "a `fortran_order` that is `True` or `False`" });
+    const NAME: &str = "the .npy file";
+    let header = Header::parse(NAME, bytes)?;
+    if header.shape.len() != 1 {
+        return Err(malformed(NAME, "`shape`", "`(samples,)`", &header.shape_text()));
     }
-    let shape = field(header, "shape")?;
-    let count: u64 = shape
-        .strip_prefix('(')
-        .and_then(|rest| rest.strip_suffix(",)"))
-        .and_then(|count| count.trim().parse().ok())
-        .ok_or_else(|| DataError::NpyShape { actual: shape.to_owned() })?;
-
-    let actual = body.len() as u64;
-    let expected = count.saturating_mul(SAMPLE_BYTES as u64);
-    if actual != expected {
-        return Err(DataError::NpyLength { expected, actual });
-    }
-    let part = |b: &[u8]| match swapped {
-        false => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-        true => f32::from_be_bytes([b[0], b[1], b[2], b[3]]),
-    };
-    let sample = |b: &[u8]| Complex32::new(part(&b[..4]), part(&b[4..]));
-    Ok(body.chunks_exact(SAMPLE_BYTES).map(sample).collect())
+    let (_, sample_count) = header.check_size(NAME, bytes.len() as u64)?;
+    // Both fit, since the bytes are in memory.
+    let (start, count) = (header.length as usize, sample_count as usize);
+    let mut samples = Vec::with_capacity(count);
+    header.sample_type.decode(&bytes[start..], header.sample_type.bytes(), count, &mut samples);
+    Ok(samples)
 }
 
 /// Writes a one-dimensional `complex64` array in the format of NumPy, version 1.
@@ -64,20 +86,8 @@ pub fn read_npy(bytes: &[u8]) -> Result<Vec<Complex32>, DataError> {
 ///
 /// - `samples`: `[n]`, relative to full scale
 pub fn write_npy(samples: &[Complex32]) -> Vec<u8> {
-    let mut header =
-        format!("{{'descr': '<c8', 'fortran_order': False, 'shape': ({},), }}", samples.len());
-    // Spaces and a line feed bring the samples to their place.
-    let length = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(ALIGNMENT);
-    let header_length = length - MAGIC.len() - 4;
-    header = format!("{header:<width$}\n", width = header_length - 1);
-
-    let mut bytes = Vec::with_capacity(length + samples.len() * SAMPLE_BYTES);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&[1, 0]);
-    // The header of one axis is shorter than 2^16 bytes.
-    let [low, high, ..] = header_length.to_le_bytes();
-    bytes.extend_from_slice(&[low, high]);
-    bytes.extend_from_slice(header.as_bytes());
+    let mut bytes = header(samples.len() as u64);
+    bytes.reserve(samples.len() * SampleType::CF32.bytes());
     for sample in samples {
         bytes.extend_from_slice(&sample.re.to_le_bytes());
         bytes.extend_from_slice(&sample.im.to_le_bytes());
@@ -85,11 +95,100 @@ pub fn write_npy(samples: &[Complex32]) -> Vec<u8> {
     bytes
 }
 
-/// Splits a file into the text of its header and the samples.
-fn split_header(bytes: &[u8]) -> Result<(&str, &[u8]), DataError> {
-    let not_npy = |expected| DataError::NotNpy { expected };
-    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| not_npy("`\\x93NUMPY` at its start"))?;
-    let complete = || not_npy("a complete header");
+/// Writes what stands before `sample_count` samples of `complex64`.
+pub(super) fn header(sample_count: u64) -> Vec<u8> {
+    let mut header =
+        format!("{{'descr': '<c8', 'fortran_order': False, 'shape': ({sample_count},), }}");
+    // Spaces and a line feed bring the samples to their place.
+    let length = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(ALIGNMENT);
+    let header_length = length - MAGIC.len() - 4;
+    header = format!("{header:<width$}\n", width = header_length - 1);
+
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&[1, 0]);
+    // The header of one axis is shorter than 2^16 bytes.
+    let [low, high, ..] = header_length.to_le_bytes();
+    bytes.extend_from_slice(&[low, high]);
+    bytes.extend_from_slice(header.as_bytes());
+    bytes
+}
+
+/// What stands before the elements.
+struct Header {
+    sample_type: SampleType,
+    fortran_order: bool,
+    shape: Vec<u64>,
+    /// Bytes before the first element.
+    length: u64,
+}
+
+impl Header {
+    /// Reads the header of an array of complex numbers.
+    fn parse(file: &str, bytes: &[u8]) -> Result<Self, DataError> {
+        let (text, length) = split_header(file, bytes)?;
+        let (_, descr) = field(file, text, "descr")?;
+        let descr = descr.trim_matches(['\'', '"']);
+        let (big_endian, number) = match descr {
+            "<c8" => (false, Number::F32),
+            ">c8" => (true, Number::F32),
+            "<c16" => (false, Number::F64),
+            ">c16" => (true, Number::F64),
+            other => {
+                let actual = format!("elements of the type `{other}`");
+                return Err(DataError::NotIq { file: file.to_owned(), actual });
+            }
+        };
+        let fortran_order = match field(file, text, "fortran_order")? {
+            (_, "True") => true,
+            (_, "False") => false,
+            (place, other) => return Err(malformed(file, place, "`True` or `False`", other)),
+        };
+        let (place, shape) = field(file, text, "shape")?;
+        let axes = shape.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let expected = "`(samples,)` or `(receivers, samples)`";
+        let shape = axes
+            .and_then(|axes| {
+                let axes = axes.strip_suffix(',').unwrap_or(axes);
+                axes.split(',').map(|axis| axis.trim().parse().ok()).collect::<Option<Vec<u64>>>()
+            })
+            .filter(|axes| matches!(axes.len(), 1 | 2))
+            .ok_or_else(|| malformed(file, place, expected, shape))?;
+        Ok(Self { sample_type: SampleType { number, big_endian }, fortran_order, shape, length })
+    }
+
+    /// Compares the shape with the size of the file, and returns channels and samples of each.
+    fn check_size(&self, file: &str, size: u64) -> Result<(u64, u64), DataError> {
+        let (channel_count, sample_count) = match self.shape[..] {
+            [channel_count, sample_count] => (channel_count, sample_count),
+            _ => (1, self.shape[0]),
+        };
+        if channel_count == 0 {
+            let expected = "of at least one receiver";
+            return Err(malformed(file, "`shape`", expected, &self.shape_text()));
+        }
+        let sample_bytes = self.sample_type.bytes() as u64;
+        let expected = channel_count.saturating_mul(sample_count).saturating_mul(sample_bytes);
+        let actual = size - self.length;
+        if actual != expected {
+            let expected = format!("the {expected} bytes of its shape");
+            let actual = format!("{actual} bytes long");
+            return Err(malformed(file, "the array", &expected, &actual));
+        }
+        Ok((channel_count, sample_count))
+    }
+
+    fn shape_text(&self) -> String {
+        format!("{:?}", self.shape)
+    }
+}
+
+/// Splits the text in braces off the start of a file, and returns it with the bytes before the
+/// first element.
+fn split_header<'a>(file: &str, bytes: &'a [u8]) -> Result<(&'a str, u64), DataError> {
+    let wrong = |expected| malformed(file, "its header", expected, "not");
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("after `\\x93NUMPY`"))?;
+    let complete = || wrong("complete");
     let (&[major, _minor], rest) = rest.split_first_chunk().ok_or_else(complete)?;
     let (length, rest) = match major {
         1 => {
@@ -100,23 +199,24 @@ fn split_header(bytes: &[u8]) -> Result<(&str, &[u8]), DataError> {
             let (length, rest) = rest.split_first_chunk().ok_or_else(complete)?;
             (u32::from_le_bytes(*length) as usize, rest)
         }
-        _ => return Err(not_npy("a format version of 1, 2 or 3")),
+        _ => return Err(wrong("of version 1, 2 or 3")),
     };
-    let (header, body) = rest.split_at_checked(length).ok_or_else(complete)?;
-    let header = str::from_utf8(header).map_err(|_| not_npy("a header of text"))?.trim();
-    let header = header.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    Ok((header.ok_or_else(|| not_npy("a header in braces"))?, body))
+    let (header, _) = rest.split_at_checked(length).ok_or_else(complete)?;
+    let start = bytes.len() - rest.len() + length;
+    let text = str::from_utf8(header).map_err(|_| wrong("text"))?.trim();
+    let text = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    Ok((text.ok_or_else(|| wrong("in braces"))?, start as u64))
 }
 
-/// Finds the value of a key in the header: a string, a word, a tuple or a list.
-fn field<'a>(header: &'a str, key: &'static str) -> Result<&'a str, DataError> {
-    let missing = || DataError::NotNpy {
-        expected: match key {
-            "descr" => "`descr` in its header",
-            "shape" => "`shape` in its header",
-            _ => "`fortran_order` in its header",
-        },
+/// Finds the value of a key in the header: a string, a word, a tuple or a list. Returns it after
+/// the place, for messages.
+fn field<'a>(file: &str, header: &'a str, key: &str) -> Result<(&'static str, &'a str), DataError> {
+    let place = match key {
+        "descr" => "`descr`",
+        "shape" => "`shape`",
+        _ => "`fortran_order`",
     };
+    let missing = || malformed(file, place, "in the header", "not");
     let quoted = [format!("'{key}'"), format!("\"{key}\"")];
     let (at, length) = quoted
         .iter()
@@ -129,113 +229,17 @@ fn field<'a>(header: &'a str, key: &'static str) -> Result<&'a str, DataError> {
         Some(b'[') => value.find(']').map(|end| end + 1),
         _ => Some(value.find(',').unwrap_or(value.len())),
     };
-    Ok(value[..end.ok_or_else(missing)?].trim_end())
+    Ok((place, value[..end.ok_or_else(missing)?].trim_end()))
+}
+
+fn malformed(file: &str, place: &str, expected: &str, actual: &str) -> DataError {
+    DataError::Malformed {
+        file: file.to_owned(),
+        place: place.to_owned(),
+        expected: expected.to_owned(),
+        actual: actual.to_owned(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A file as NumPy writes it, in the given format version.
-    fn file(version: u8, header: &str, body: &[u8]) -> Vec<u8> {
-        let header = format!("{header}\n");
-        let mut bytes = b"\x93NUMPY".to_vec();
-        bytes.extend_from_slice(&[version, 0]);
-        match version {
-            1 => bytes.extend_from_slice(&(header.len() as u16).to_le_bytes()),
-            _ => bytes.extend_from_slice(&(header.len() as u32).to_le_bytes()),
-        }
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(body);
-        bytes
-    }
-
-    fn header(descr: &str, order: &str, shape: &str) -> String {
-        format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}")
-    }
-
-    #[test]
-    fn both_versions_and_byte_orders_are_read() {
-        let (one, half) = (1_f32, -0.5_f32);
-        let little = [one.to_le_bytes(), half.to_le_bytes()].concat();
-        let big = [one.to_be_bytes(), half.to_be_bytes()].concat();
-        let expected = [Complex32::new(1.0, -0.5)];
-        for version in [1, 2, 3] {
-            for (descr, body) in [("'<c8'", &little), ("'>c8'", &big)] {
-                for order in ["False", "True"] {
-                    let bytes = file(version, &header(descr, order, "(1,)"), body);
-                    assert_eq!(read_npy(&bytes).unwrap(), expected);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn samples_start_at_a_multiple_of_64_bytes() {
-        for count in [0, 1, 9, 10, 99_999, 100_000] {
-            let bytes = write_npy(&vec![Complex32::new(1.0, 2.0); count]);
-            assert_eq!((bytes.len() - count * 8) % 64, 0);
-            assert_eq!(bytes[bytes.len() - count * 8 - 1], b'\n');
-        }
-    }
-
-    #[test]
-    fn other_types_are_refused_by_name() {
-        for (descr, name) in [("'<f4'", "<f4"), ("'<c16'", "<c16"), ("'|i1'", "|i1")] {
-            match read_npy(&file(1, &header(descr, "False", "(1,)"), &[0; 8])) {
-                Err(DataError::NpyType { actual }) => assert_eq!(actual, name),
-                other => panic!("{descr} gives {other:?}"),
-            }
-        }
-        let record = header("[('i', '<i2'), ('q', '<i2')]", "False", "(1,)");
-        assert!(matches!(read_npy(&file(1, &record, &[0; 8])), Err(DataError::NpyType { .. })));
-    }
-
-    #[test]
-    fn other_shapes_are_refused() {
-        for shape in ["()", "(1, 1)", "(-1,)", "(1,", "1"] {
-            let result = read_npy(&file(1, &header("'<c8'", "False", shape), &[0; 8]));
-            let refused =
-                matches!(result, Err(DataError::NpyShape { .. } | DataError::NotNpy { .. }));
-            assert!(refused, "{shape} gives {result:?}");
-        }
-    }
-
-    #[test]
-    fn wrong_length_is_refused() {
-        let bytes = write_npy(&[Complex32::ZERO; 10]);
-        let longer = [bytes.as_slice(), &[0]].concat();
-        for bytes in [&bytes[..bytes.len() - 1], &bytes[..bytes.len() - 80], &longer] {
-            assert!(matches!(read_npy(bytes), Err(DataError::NpyLength { expected: 80, .. })));
-        }
-        let huge = file(1, &header("'<c8'", "False", "(18446744073709551615,)"), &[]);
-        assert!(matches!(read_npy(&huge), Err(DataError::NpyLength { actual: 0, .. })));
-        for end in 0..128 {
-            assert!(read_npy(&bytes[..end]).is_err(), "{end} bytes");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn written_samples_are_read_back(parts in vec((any::<f32>(), any::<f32>()), 0..300)) {
-            let samples: Vec<_> = parts.iter().map(|&(re, im)| Complex32::new(re, im)).collect();
-
-            let back = read_npy(&write_npy(&samples)).unwrap();
-
-            let bits = |x: &Complex32| (x.re.to_bits(), x.im.to_bits());
-            prop_assert!(back.iter().map(bits).eq(samples.iter().map(bits)));
-        }
-
-        #[test]
-        fn any_bytes_after_the_magic_are_read_or_refused(version in 0_u8..4, rest in vec(any::<u8>(), 0..200)) {
-            let bytes = [b"\x93NUMPY".as_slice(), &[version, 0], &rest].concat();
-            let _ = read_npy(&bytes);
-            let text = String::from_utf8_lossy(&rest).into_owned();
-            let _ = read_npy(&file(version, &format!("{{'descr':{text}}}"), &rest));
-            let _ = read_npy(&file(version, &header("'<c8'", "False", &text), &rest));
-        }
-    }
-}
+mod tests;

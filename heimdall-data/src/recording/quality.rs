@@ -1,12 +1,11 @@
 //! Tells recordings that can be of use from those that cannot.
 
 use heimdall_features::IqRecording;
+use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
+use super::sample_type::FULL_SCALE;
 use crate::DataError;
-
-/// The largest part of a sample that a 16-bit converter tells from clipping.
-const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
 
 /// What a recording must fulfill to be kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,36 +30,89 @@ impl Default for RecordingLimits {
 /// The first of [`DataError::SampleRate`], [`DataError::TooShort`], [`DataError::NotFinite`],
 /// [`DataError::Silent`] and [`DataError::Clipped`] that applies.
 pub fn check_recording(recording: &IqRecording, limits: &RecordingLimits) -> Result<(), DataError> {
-    let &IqRecording { ref samples, sample_rate_hz, .. } = recording;
-    if !(sample_rate_hz.is_finite() && sample_rate_hz > 0.0) {
-        return Err(DataError::SampleRate { sample_rate_hz });
+    let mut check = SampleCheck::new(FULL_SCALE);
+    check.push(&recording.samples);
+    check.finish(recording.sample_rate_hz, limits)
+}
+
+/// A check of samples that come in chunks.
+#[derive(Clone, Debug)]
+pub(crate) struct SampleCheck {
+    /// The smallest part of a sample that is at the end of the scale.
+    full_scale: f32,
+    sample_count: usize,
+    not_finite_count: usize,
+    not_finite_first: usize,
+    sounding_count: usize,
+    clipped_count: usize,
+}
+
+impl SampleCheck {
+    pub(crate) fn new(full_scale: f32) -> Self {
+        Self {
+            full_scale,
+            sample_count: 0,
+            not_finite_count: 0,
+            not_finite_first: 0,
+            sounding_count: 0,
+            clipped_count: 0,
+        }
     }
-    let duration_s = recording.duration_s();
-    if samples.is_empty() || duration_s < limits.duration_s_min {
-        let duration_s_min = limits.duration_s_min;
-        return Err(DataError::TooShort { duration_s, duration_s_min });
+
+    /// Looks at the next samples.
+    pub(crate) fn push(&mut self, samples: &[Complex32]) {
+        for (index, sample) in samples.iter().enumerate() {
+            if !sample.is_finite() {
+                if self.not_finite_count == 0 {
+                    self.not_finite_first = self.sample_count + index;
+                }
+                self.not_finite_count += 1;
+            }
+            self.sounding_count += usize::from(sample.norm_sqr() != 0.0);
+            let is_clipped = sample.re.abs().max(sample.im.abs()) >= self.full_scale;
+            self.clipped_count += usize::from(is_clipped);
+        }
+        self.sample_count += samples.len();
     }
-    let sample_count = samples.len();
-    if let Some(first) = samples.iter().position(|sample| !sample.is_finite()) {
-        let count = samples.iter().filter(|sample| !sample.is_finite()).count();
-        return Err(DataError::NotFinite { count, first, sample_count });
+
+    /// Share of the samples that are at the end of the scale.
+    pub(crate) fn clipping_share(&self) -> f64 {
+        self.clipped_count as f64 / self.sample_count.max(1) as f64
     }
-    if samples.iter().all(|sample| sample.norm_sqr() == 0.0) {
-        return Err(DataError::Silent { sample_count });
+
+    /// Decides on the samples that were seen.
+    pub(crate) fn finish(
+        &self,
+        sample_rate_hz: f64,
+        limits: &RecordingLimits,
+    ) -> Result<(), DataError> {
+        let sample_count = self.sample_count;
+        if !(sample_rate_hz.is_finite() && sample_rate_hz > 0.0) {
+            return Err(DataError::SampleRate { sample_rate_hz });
+        }
+        let duration_s = sample_count as f64 / sample_rate_hz;
+        if sample_count == 0 || duration_s < limits.duration_s_min {
+            let duration_s_min = limits.duration_s_min;
+            return Err(DataError::TooShort { duration_s, duration_s_min });
+        }
+        if self.not_finite_count > 0 {
+            let (count, first) = (self.not_finite_count, self.not_finite_first);
+            return Err(DataError::NotFinite { count, first, sample_count });
+        }
+        if self.sounding_count == 0 {
+            return Err(DataError::Silent { sample_count });
+        }
+        let share = self.clipping_share();
+        if share > limits.clipping_share_max {
+            return Err(DataError::Clipped { share, share_max: limits.clipping_share_max });
+        }
+        Ok(())
     }
-    let clipped =
-        samples.iter().filter(|sample| sample.re.abs().max(sample.im.abs()) >= FULL_SCALE).count();
-    let share = clipped as f64 / sample_count as f64;
-    if share > limits.clipping_share_max {
-        return Err(DataError::Clipped { share, share_max: limits.clipping_share_max });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use heimdall_features::{ClockQuality, UtcTime};
-    use num_complex::Complex32;
 
     use super::*;
 

@@ -15,9 +15,9 @@ const SIGMA_NS_MIN: f64 = 10.0;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Block {
     /// Index of its first sample in the file.
-    pub(super) sample: usize,
+    pub(super) sample: u64,
     /// Its bytes in the file.
-    pub(super) bytes: Range<usize>,
+    pub(super) bytes: Range<u64>,
     /// When its first sample was taken, in ns since the week began; `None` if nobody knows.
     pub(super) week_time_ns: Option<i64>,
 }
@@ -196,8 +196,8 @@ mod tests {
 
     fn blocks(stamps: &[Option<i64>]) -> Vec<Block> {
         let block = |(index, &week_time_ns)| Block {
-            sample: index * 512,
-            bytes: index * 2048..(index + 1) * 2048,
+            sample: index as u64 * 512,
+            bytes: index as u64 * 2048..(index as u64 + 1) * 2048,
             week_time_ns,
         };
         stamps.iter().enumerate().map(block).collect()

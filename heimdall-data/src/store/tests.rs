@@ -8,7 +8,7 @@ use tempfile::tempdir;
 
 use super::*;
 use crate::recording::kiwi_fixture::KiwiFile;
-use crate::{read_kiwi_wav, write_npy};
+use crate::write_npy;
 
 fn samples() -> Vec<Complex32> {
     (0..1000).map(|n| Complex32::cis(n as f32)).collect()
@@ -103,7 +103,9 @@ async fn object_that_is_not_the_stored_one_is_refused() {
 async fn file_of_a_kiwi_is_loaded_without_its_name() {
     let start = UtcTime { seconds: 1_597_301_540, nanoseconds: 250_000_000 };
     let bytes = KiwiFile::starting(start).bytes();
-    let expected = read_kiwi_wav(&bytes, "20200813T065220Z_77500_x_iq.wav").unwrap().recording;
+    let name = "20200813T065220Z_77500_x_iq.wav";
+    let file = IqFile::from_bytes(name, bytes.clone(), &ReadOptions::default()).await.unwrap();
+    let expected = file.read().await.unwrap().recording;
     let recordings = Recordings::in_memory().await.unwrap();
     let digest = recordings.put("k", bytes).await.unwrap();
 
@@ -116,6 +118,8 @@ async fn file_of_a_kiwi_is_loaded_without_its_name() {
     };
 
     assert_eq!(recordings.load(&entry).await.unwrap(), expected);
+    let file = recordings.open_recording(&entry).await.unwrap();
+    assert_eq!(file.samples(700..9000).await.unwrap(), expected.samples[700..9000]);
 }
 
 #[tokio::test]

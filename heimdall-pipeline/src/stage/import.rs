@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use heimdall_data::{ImportConfig, Recordings, import_kiwi_folder};
+use heimdall_data::{ImportConfig, ImportFormat, RawType, Recordings, import_folder};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -18,19 +18,18 @@ pub struct ImportStage {
     /// How the files in it are written.
     #[serde(default)]
     pub format: ImportFormat,
+    /// Type of the samples of all files, which are then read as raw, whatever they say.
+    #[serde(default)]
+    pub datatype: Option<RawType>,
+    /// Sample rate of all files, whatever they say, in Hz.
+    #[serde(default)]
+    pub sample_rate_hz: Option<f64>,
+    /// Center frequency of all files, whatever they say, in Hz.
+    #[serde(default)]
+    pub center_frequency_hz: Option<f64>,
     /// Whether one file that cannot be read stops the stage, rather than being left out.
     #[serde(default = "strict_by_default")]
     pub strict: bool,
-}
-
-/// How the files of a folder of recordings are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImportFormat {
-    /// WAV files of KiwiSDR receivers, with `receivers.csv` and, where the truth is known,
-    /// `transmitter.csv`.
-    #[default]
-    Kiwi,
 }
 
 fn strict_by_default() -> bool {
@@ -57,13 +56,16 @@ impl ImportStage {
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;
-        let config = ImportConfig { strict: self.strict, ..ImportConfig::default() };
-        let report = match self.format {
-            ImportFormat::Kiwi => {
-                let importing = import_kiwi_folder(&self.path, &recordings, &config);
-                context.unless_cancelled(importing).await?
-            }
+        let config = ImportConfig {
+            format: self.format,
+            strict: self.strict,
+            datatype: self.datatype,
+            sample_rate_hz: self.sample_rate_hz,
+            center_frequency_hz: self.center_frequency_hz,
+            ..ImportConfig::default()
         };
+        let importing = import_folder(&self.path, &recordings, &config);
+        let report = context.unless_cancelled(importing).await?;
         recordings.close().await?;
 
         let path = folder.join("import.json");

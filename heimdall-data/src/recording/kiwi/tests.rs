@@ -1,10 +1,14 @@
 //! Tests of the `KiwiSDR` reader.
 
+use heimdall_features::UtcTime;
+use num_complex::Complex32;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::file::{IqFile, ReadRecording};
 use super::super::kiwi_fixture::{KiwiFile, iq};
 use super::*;
+use crate::testing::block_on;
 
 const NAME: &str = "20200813T065220Z_77500_HB9ODP_iq.wav";
 /// 2020-08-13T06:52:20.25Z.
@@ -18,18 +22,29 @@ fn file() -> KiwiFile {
     KiwiFile::starting(START)
 }
 
-fn read(bytes: &[u8]) -> Result<KiwiRecording, DataError> {
-    read_kiwi_wav(bytes, NAME)
+fn read_as(name: &str, bytes: &[u8]) -> Result<ReadRecording, DataError> {
+    block_on(async {
+        let options = ReadOptions::default();
+        IqFile::from_bytes(name, bytes.to_vec(), &options).await?.read().await
+    })
+}
+
+fn read(bytes: &[u8]) -> Result<ReadRecording, DataError> {
+    read_as(NAME, bytes)
 }
 
 #[test]
 fn samples_rate_and_start_are_those_of_the_fresh_blocks() {
     let kiwi = read(&file().bytes()).unwrap();
 
-    assert_eq!((kiwi.station.as_str(), kiwi.dropped_block_count), ("HB9ODP", 2));
-    assert_eq!((kiwi.stamp_count, kiwi.rejected_stamp_count), (30, 0));
-    assert_eq!((kiwi.gap_count, kiwi.cut_byte_count), (0, 0));
-    assert!(kiwi.residual_rms_s < 1e-9, "{}", kiwi.residual_rms_s);
+    let metadata = &kiwi.metadata;
+    assert_eq!(metadata.format, FileFormat::KiwiWav);
+    assert_eq!(metadata.receiver.as_deref(), Some("HB9ODP"));
+    assert_eq!((metadata.dropped_sample_count, metadata.gap_count), (2 * 512, 0));
+    assert_eq!((metadata.stale_stamp_count, metadata.cut_byte_count), (0, 0));
+    let stamps = metadata.stamps.unwrap();
+    assert_eq!((stamps.stamp_count, stamps.rejected_stamp_count), (30, 0));
+    assert!(stamps.residual_rms_s < 1e-9, "{stamps:?}");
     let recording = kiwi.recording;
     assert!(recording.start.seconds_since(&START).abs() <= 1e-9, "{:?}", recording.start);
     // Whole nanoseconds over 30 blocks of 43 ms leave less than 1 ns in 1.2 s.
@@ -48,11 +63,32 @@ fn recording_across_the_end_of_a_week_is_in_one_piece() {
     let bytes = KiwiFile::starting(start).bytes();
 
     for name in ["20230304T235941Z_1_x_iq.wav", "20230305T000100Z_1_x_iq.wav"] {
-        let kiwi = read_kiwi_wav(&bytes, name).unwrap();
+        let kiwi = read_as(name, &bytes).unwrap();
 
-        assert_eq!(kiwi.stamp_count, 30);
+        assert_eq!(kiwi.metadata.stamps.unwrap().stamp_count, 30);
         assert!(kiwi.recording.start.seconds_since(&start).abs() <= 1e-9, "{name}");
     }
+}
+
+#[test]
+fn both_rates_of_the_receivers_are_fitted() {
+    for rate_hz in [12_000.123, 20_250.456] {
+        let kiwi = read(&KiwiFile { rate_hz, ..file() }.bytes()).unwrap();
+
+        let found_hz = kiwi.recording.sample_rate_hz;
+        assert!((found_hz / rate_hz - 1.0).abs() < 1e-8, "{found_hz} is not {rate_hz}");
+    }
+}
+
+#[test]
+fn options_tell_what_a_name_does_not() {
+    let options = ReadOptions { start: Some(START), ..ReadOptions::default() };
+
+    let file = block_on(IqFile::from_bytes("HB9ODP.wav", file().bytes(), &options)).unwrap();
+
+    let metadata = file.metadata();
+    assert!(metadata.start.unwrap().seconds_since(&START).abs() <= 1e-9);
+    assert_eq!((&metadata.receiver, metadata.center_frequency_hz), (&None, None));
 }
 
 #[test]
@@ -61,7 +97,7 @@ fn leap_seconds_are_those_of_the_year() {
     let start = UtcTime { seconds: 1_456_747_200, nanoseconds: 0 };
     let bytes = KiwiFile { leap_s: 17, ..KiwiFile::starting(start) }.bytes();
 
-    let kiwi = read_kiwi_wav(&bytes, "20160229T120003Z_60000_a_b_iq.wav").unwrap();
+    let kiwi = read_as("20160229T120003Z_60000_a_b_iq.wav", &bytes).unwrap();
 
     assert!(kiwi.recording.start.seconds_since(&start).abs() <= 1e-9);
 }
@@ -76,12 +112,12 @@ fn file_that_ends_anywhere_is_cut_to_whole_blocks() {
             Ok(kiwi) => {
                 assert!(whole_blocks >= 5, "{end} bytes give {kiwi:?}");
                 assert_eq!(kiwi.recording.samples.len(), (whole_blocks - 2) * 512);
-                assert_eq!(kiwi.cut_byte_count, (end - HEADER_BYTES) % BLOCK_BYTES);
+                let cut = (end - HEADER_BYTES) % BLOCK_BYTES;
+                assert_eq!(kiwi.metadata.cut_byte_count, cut as u64);
             }
-            Err(DataError::TruncatedHeader { byte_count, .. }) => {
-                assert_eq!((byte_count, whole_blocks), (end, 0));
+            Err(DataError::Malformed { file, .. }) => {
+                assert_eq!((file.as_str(), whole_blocks), (NAME, 0), "{end} bytes");
             }
-            Err(DataError::MissingFormat { .. }) => panic!("{end} bytes have a format to come"),
             Err(DataError::UnsteadyStamps { block_count, .. }) => {
                 assert_eq!(block_count, whole_blocks);
                 assert!(whole_blocks < 5);
@@ -99,32 +135,30 @@ fn each_kind_of_wrong_file_has_its_own_error() {
         bytes[at] = value;
         read(&bytes).unwrap_err()
     };
-    assert!(matches!(changed(0, b'X'), DataError::NotWav { .. }));
-    assert!(matches!(changed(8, b'X'), DataError::NotWav { .. }));
-    assert!(matches!(changed(12, b'X'), DataError::MissingFormat { .. }));
-    assert!(matches!(changed(12, 0), DataError::MalformedChunk { offset: 12, .. }));
-    assert!(matches!(
-        changed(20, 3),
-        DataError::WrongWavFormat { field: "encoding", expected: 1, actual: 3, .. }
-    ));
-    assert!(matches!(
-        changed(22, 1),
-        DataError::WrongWavFormat { field: "channels", expected: 2, actual: 1, .. }
-    ));
-    assert!(matches!(
-        changed(34, 8),
-        DataError::WrongWavFormat { field: "bits per value", expected: 16, actual: 8, .. }
-    ));
-    assert!(matches!(changed(16, 14), DataError::MalformedChunk { offset: 12, .. }));
-    assert!(matches!(changed(40, 12), DataError::MalformedChunk { offset: 36, .. }));
-    assert!(matches!(changed(58, 3), DataError::MalformedChunk { offset: 54, .. }));
-
-    let only_format = &good[..HEADER_BYTES];
-    assert!(matches!(read(only_format), Err(DataError::TruncatedHeader { byte_count: 36, .. })));
-    let mut ordinary = good[..HEADER_BYTES].to_vec();
-    ordinary.extend_from_slice(&good[54..HEADER_BYTES + BLOCK_BYTES]);
-    assert!(matches!(read(&ordinary), Err(DataError::NoStamps { .. })));
-    let name = read_kiwi_wav(&good, "HB9ODP.wav");
+    let cases = [
+        (changed(0, b'X'), "byte 0", "`RIFF`"),
+        (changed(8, b'X'), "byte 0", "`RIFF`"),
+        (changed(12, b'X'), "byte 54", "a `fmt ` chunk before"),
+        (changed(12, 0), "byte 12", "the name of a chunk"),
+        (changed(20, 3), "`fmt `", "integers of 8, 16, 24 or 32 bits"),
+        (changed(22, 3), "`fmt `, channels", "2, for"),
+        (changed(34, 24), "`fmt `, bytes of a sample", "6"),
+        (changed(16, 14), "byte 12", "a `fmt ` chunk of 16 bytes"),
+        (changed(40, 12), "byte 36", "a `kiwi` chunk of 10 bytes"),
+        (changed(58, 3), "byte 54", "a `data` chunk of whole samples"),
+        (read(&good[..HEADER_BYTES]).unwrap_err(), "its end", "after a `data` chunk"),
+    ];
+    for (error, expected_place, expected_rule) in cases {
+        match &error {
+            DataError::Malformed { place, expected, .. } => {
+                assert_eq!(place, expected_place, "{error}");
+                assert!(expected.starts_with(expected_rule), "{error}");
+            }
+            other => panic!("{expected_place} gives {other:?}"),
+        }
+    }
+    assert!(matches!(changed(22, 1), DataError::NotIq { .. }));
+    let name = read_as("HB9ODP.wav", &good);
     assert!(matches!(name, Err(DataError::KiwiFileName { .. })));
 }
 
@@ -163,27 +197,35 @@ proptest! {
     #[test]
     fn any_name_is_read_or_refused(name in "\\PC{0,40}", date in "[0-9]{8}T[0-9]{6}Z") {
         let bytes = KiwiFile { block_count: 3, ..file() }.bytes();
-        let _ = read_kiwi_wav(&bytes, &name);
-        let _ = read_kiwi_wav(&bytes, &format!("{date}_77500_{name}_iq.wav"));
+        let _ = read_as(&name, &bytes);
+        let _ = read_as(&format!("{date}_77500_{name}_iq.wav"), &bytes);
     }
 }
 
-/// The figures that a separate reading of these files with least squares has given.
-#[test]
-#[ignore = "needs ../shared/data"]
-fn stamps_of_real_files_lie_on_a_line() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/dcf77");
-    for (station, dropped) in [("HB9ODP", 2), ("JO51xl", 1), ("pa0rdt", 1)] {
-        let name = format!("20200813T065220Z_77500_{station}_iq.wav");
-        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+mod with_shared_data {
+    //! Recordings of real receivers.
 
-        let kiwi = read_kiwi_wav(&bytes, &name).unwrap();
+    use super::*;
 
-        assert_eq!((kiwi.station.as_str(), kiwi.dropped_block_count), (station, dropped));
-        assert!((0.02e-6..0.08e-6).contains(&kiwi.residual_rms_s), "{}", kiwi.residual_rms_s);
-        assert!(kiwi.rejected_stamp_count * 50 < kiwi.stamp_count, "{kiwi:?}");
-        let late_s = kiwi.recording.start.seconds_since(&kiwi.named_start);
-        assert!((0.0..2.0).contains(&late_s), "{late_s}");
-        assert!((kiwi.recording.sample_rate_hz - 12_001.0).abs() < 1.0);
+    /// The figures that a separate reading of these files with least squares has given.
+    #[test]
+    #[ignore = "needs ../shared/data"]
+    fn stamps_of_real_files_lie_on_a_line() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/dcf77");
+        for (station, dropped) in [("HB9ODP", 2), ("JO51xl", 1), ("pa0rdt", 1)] {
+            let name = format!("20200813T065220Z_77500_{station}_iq.wav");
+            let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+
+            let kiwi = read_as(&name, &bytes).unwrap();
+
+            let (metadata, stamps) = (&kiwi.metadata, kiwi.metadata.stamps.unwrap());
+            assert_eq!(metadata.receiver.as_deref(), Some(station));
+            assert_eq!(metadata.dropped_sample_count, dropped * 512);
+            assert!((0.02e-6..0.08e-6).contains(&stamps.residual_rms_s), "{stamps:?}");
+            assert!(stamps.rejected_stamp_count * 50 < stamps.stamp_count, "{stamps:?}");
+            let late_s = kiwi.recording.start.seconds_since(&metadata.named_start.unwrap());
+            assert!((0.0..2.0).contains(&late_s), "{late_s}");
+            assert!((kiwi.recording.sample_rate_hz - 12_001.0).abs() < 1.0);
+        }
     }
 }
