@@ -55,6 +55,17 @@ pub enum FeatureError {
         index: usize,
     },
 
+    /// Samples are finite, but their power is not.
+    #[error("the samples from {start} on are so large that their power is infinite")]
+    Overflow {
+        /// Index of the first sample of the frame.
+        start: usize,
+    },
+
+    /// A number of frames was asked for, but the number of samples is not known.
+    #[error("as many frames as are wanted can be made only of a recording of known length")]
+    UnknownLength,
+
     /// All samples are zero.
     #[error("all {sample_count} samples are zero")]
     Silent {

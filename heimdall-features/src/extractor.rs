@@ -3,10 +3,15 @@
 use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
-use crate::filter_bank::{FilterBank, FilterBankConfig, FilterBankKind, MelScale};
-use crate::frames::FramePlan;
+use crate::averager::Averager;
+use crate::decibel::decibels;
+use crate::filter_bank::{FilterBank, FilterBankConfig, FilterBankKind};
+use crate::frames::{FramePlan, check_frames};
+use crate::mel::MelScale;
+use crate::moments::SampleMoments;
 use crate::scalars::{Channel, PSD_MIN, independent_averages, receiver_scalars};
-use crate::stft::{Stft, StftConfig, check_samples};
+use crate::stft::{check_fft_length, check_sample_rate};
+use crate::transform::Transform;
 use crate::{FeatureError, ReceiverFeatures};
 
 /// What a level of zero decibels is.
@@ -73,10 +78,8 @@ impl FeatureConfig {
             Err(FeatureError::InvalidConfig { field, expected: expected.to_owned(), actual })
         };
         self.filter_bank().validate()?;
-        self.stft().validate()?;
-        if self.frames == 0 {
-            return invalid("frames", "at least 1", 0.0);
-        }
+        check_fft_length(self.fft_length)?;
+        check_frames(self.frames)?;
         if let Some(width_hz) = self.channel_bandwidth_hz
             && !(width_hz.is_finite() && width_hz > 0.0)
         {
@@ -92,11 +95,6 @@ impl FeatureConfig {
     fn filter_bank(&self) -> FilterBankConfig {
         let &Self { bands, bank: kind, scale, bandwidth_hz, .. } = self;
         FilterBankConfig { bands, kind, scale, bandwidth_hz, ..FilterBankConfig::default() }
-    }
-
-    fn stft(&self) -> StftConfig {
-        // The hop depends on the recording, and is planned for each.
-        StftConfig { fft_length: self.fft_length, hop_length: 1, center: false }
     }
 }
 
@@ -123,13 +121,10 @@ impl FeatureConfig {
 #[derive(Clone, Debug)]
 pub struct FeatureExtractor {
     config: FeatureConfig,
-    stft: Stft,
+    transform: Transform<f32>,
     bank: FilterBank,
     channel: Channel,
 }
-
-/// Transforms whose densities are added in single precision before they go into a double sum.
-const PARTIAL_SUM: usize = 64;
 
 impl FeatureExtractor {
     /// Plans the extraction.
@@ -141,7 +136,8 @@ impl FeatureExtractor {
     /// - [`FeatureError::EmptyFilter`] if `fft_length` is too short for the bands.
     pub fn new(config: &FeatureConfig, sample_rate_hz: f64) -> Result<Self, FeatureError> {
         config.validate()?;
-        let stft = Stft::new(&config.stft(), sample_rate_hz)?;
+        check_sample_rate(sample_rate_hz)?;
+        let transform = Transform::density(config.fft_length, sample_rate_hz);
         let bank = FilterBank::new(&config.filter_bank(), config.fft_length, sample_rate_hz)?;
 
         let width_hz = config.channel_bandwidth_hz.unwrap_or(sample_rate_hz / 2.0);
@@ -160,7 +156,7 @@ impl FeatureExtractor {
                 actual: config.fft_length as f64,
             });
         }
-        Ok(Self { config: config.clone(), stft, bank, channel })
+        Ok(Self { config: config.clone(), transform, bank, channel })
     }
 
     /// The configuration that the extractor was made with.
@@ -179,64 +175,133 @@ impl FeatureExtractor {
     ///
     /// - [`FeatureError::Empty`] and [`FeatureError::TooShort`] if `n` is below `fft_length`.
     /// - [`FeatureError::NotFinite`] for the first sample that is not a finite number.
+    /// - [`FeatureError::Overflow`] for samples so large that their power is infinite.
     /// - [`FeatureError::Silent`] if all samples are zero, as there is no noise floor then.
     pub fn extract(&self, samples: &[Complex32]) -> Result<ReceiverFeatures, FeatureError> {
-        check_samples(samples)?;
-        let bins = self.stft.fft_length();
-        let (bands, frames) = (self.bank.bands(), self.config.frames);
-        let plan = FramePlan::new(samples.len(), bins, frames)?;
-        if samples.iter().all(|sample| *sample == Complex32::ZERO) {
-            return Err(FeatureError::Silent { sample_count: samples.len() });
-        }
+        let mut stream = self.stream(samples.len())?;
+        stream.push(samples)?;
+        stream.finish()
+    }
 
-        let mut scratch = self.stft.scratch();
-        let mut partial = vec![0.0_f32; bins];
-        let mut group_sum = vec![0.0_f64; bins];
-        let mut welch = vec![0.0_f64; bins];
-        let mut band_psd = vec![0.0_f32; bands];
-        let mut levels_db = vec![0.0_f32; bands * frames];
-        for (frame, group) in plan.groups().enumerate() {
-            let transforms = group.len();
-            group_sum.fill(0.0);
-            for start in group.clone().step_by(PARTIAL_SUM) {
-                partial.fill(0.0);
-                for index in start..group.end.min(start + PARTIAL_SUM) {
-                    let first = index * plan.hop_length();
-                    self.stft.add_psd(&samples[first..first + bins], &mut scratch, &mut partial);
-                }
-                for (sum, &part) in group_sum.iter_mut().zip(&partial) {
-                    *sum += f64::from(part);
-                }
-            }
-            for ((mean, sum), welch) in partial.iter_mut().zip(&group_sum).zip(&mut welch) {
-                *mean = (sum / transforms as f64) as f32;
-                *welch += sum;
-            }
-            self.bank.apply(&partial, &mut band_psd);
-            for (band, &psd) in band_psd.iter().enumerate() {
-                levels_db[band * frames + frame] = psd;
-            }
+    /// Starts on a recording of `sample_count` samples that comes in chunks.
+    ///
+    /// # Errors
+    ///
+    /// [`FeatureError::Empty`] and [`FeatureError::TooShort`] if that is below `fft_length`.
+    pub fn stream(&self, sample_count: usize) -> Result<FeatureStream<'_>, FeatureError> {
+        let (bins, bands, frames) =
+            (self.transform.length(), self.bank.bands(), self.config.frames);
+        let plan = FramePlan::new(sample_count, bins, frames)?;
+        Ok(FeatureStream {
+            extractor: self,
+            plan,
+            averager: Averager::planned(plan, &self.transform),
+            moments: SampleMoments::default(),
+            totals: Totals {
+                welch: vec![0.0; bins],
+                band_psd: vec![0.0; bands],
+                levels: vec![0.0; bands * frames],
+                frame: 0,
+            },
+            sample_count,
+        })
+    }
+}
+
+/// A recording that comes in chunks.
+///
+/// Its features are the same, to the last bit, as those of the whole recording, and memory is taken
+/// for two frames of samples, however long the recording is.
+#[derive(Clone, Debug)]
+pub struct FeatureStream<'a> {
+    extractor: &'a FeatureExtractor,
+    plan: FramePlan,
+    averager: Averager<f32>,
+    moments: SampleMoments,
+    totals: Totals,
+    sample_count: usize,
+}
+
+/// What the frames up to now have brought.
+#[derive(Clone, Debug)]
+struct Totals {
+    /// Sum of the densities of all transforms.
+    welch: Vec<f64>,
+    band_psd: Vec<f32>,
+    /// `[bands, frames]`, densities.
+    levels: Vec<f32>,
+    frame: usize,
+}
+
+impl FeatureStream<'_> {
+    /// Takes the next samples.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::NotFinite`] for the first sample that is not a finite number.
+    /// - [`FeatureError::Overflow`] for samples so large that their power is infinite.
+    pub fn push(&mut self, samples: &[Complex32]) -> Result<(), FeatureError> {
+        let Self { extractor, plan, averager, moments, totals, .. } = self;
+        moments.add(samples);
+        averager.push(samples, &extractor.transform, |psd| totals.add(psd, plan, &extractor.bank))
+    }
+
+    /// Ends the recording, and computes its features.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::NotFinite`] for a sample behind the last frame.
+    /// - [`FeatureError::Silent`] if all samples are zero, as there is no noise floor then.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the number of samples is not that with which the stream was started.
+    pub fn finish(self) -> Result<ReceiverFeatures, FeatureError> {
+        let Self { extractor, plan, mut averager, moments, mut totals, sample_count } = self;
+        let config = &extractor.config;
+        averager.finish(&extractor.transform, |psd| totals.add(psd, &plan, &extractor.bank))?;
+        assert_eq!(moments.count(), sample_count, "the recording has the length that was stated");
+        if moments.is_silent() {
+            return Err(FeatureError::Silent { sample_count });
         }
+        let Totals { mut welch, mut levels, .. } = totals;
         for sum in &mut welch {
             *sum /= plan.transforms() as f64;
         }
-
-        let averages = independent_averages(bins, plan.hop_length(), plan.transforms());
+        let averages =
+            independent_averages(config.fft_length, plan.hop_length(), plan.transforms());
         let scalars = receiver_scalars(
-            samples,
+            &moments,
             &welch,
-            &self.channel,
+            &extractor.channel,
             averages,
-            self.config.detection_snr_db,
+            config.detection_snr_db,
         );
-        let reference_db = match self.config.level {
+        let reference_db = match config.level {
             LevelReference::NoiseFloor => scalars.noise_psd_db,
             LevelReference::Absolute => 0.0,
         };
-        for level_db in &mut levels_db {
-            *level_db = 10.0 * level_db.max(PSD_MIN as f32).log10() - reference_db;
+        for level in &mut levels {
+            *level = decibels(level.max(PSD_MIN as f32)) - reference_db;
         }
-        Ok(ReceiverFeatures { levels_db, scalars })
+        Ok(ReceiverFeatures { levels_db: levels, scalars })
+    }
+}
+
+impl Totals {
+    /// Adds the mean density of a frame; returns whether it is finite.
+    fn add(&mut self, psd: &[f32], plan: &FramePlan, bank: &FilterBank) -> bool {
+        let Self { welch, band_psd, levels, frame } = self;
+        let transforms = plan.transforms_of(*frame) as f64;
+        for (sum, &density) in welch.iter_mut().zip(psd) {
+            *sum += f64::from(density) * transforms;
+        }
+        bank.apply(psd, band_psd);
+        for (row, &density) in levels.chunks_exact_mut(plan.frames()).zip(&*band_psd) {
+            row[*frame] = density;
+        }
+        *frame += 1;
+        band_psd.iter().all(|density| density.is_finite())
     }
 }
 
@@ -245,8 +310,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stft::hann;
     use crate::testing::{carrier, gaussian_noise};
+    use crate::transform::hann;
 
     const SAMPLE_RATE_HZ: f64 = 24_000.0;
 

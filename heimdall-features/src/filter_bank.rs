@@ -1,8 +1,12 @@
 //! Triangular filters that reduce a spectrum to bands.
 
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
+use crate::mel::MelScale;
+use crate::real::Real;
+use crate::segment::{ApplyRow, Placement, TriangleRow};
 use crate::stft::{check_fft_length, check_sample_rate};
 
 /// Where the bands of a filter bank lie.
@@ -17,57 +21,20 @@ pub enum FilterBankKind {
     MelSymmetric,
     /// Mel bands of the distance to the center, both sides averaged.
     MelFolded,
+    /// Mel bands of the upper side alone, for the spectrum of a real signal, whose sides are the
+    /// same: librosa's.
+    Mel,
 }
 
-/// What makes a hertz a mel.
+/// What becomes of a band that lies between two bins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MelScale {
-    /// Linear below 1 kHz, logarithmic above.
+pub enum EmptyBands {
+    /// It is refused, with the length of a transform that has no such bands.
     #[default]
-    Slaney,
-    /// `2595 log10(1 + f / 700)`.
-    Htk,
-}
-
-/// Hertz per mel of the linear part of Slaney's scale.
-const SLANEY_HZ_PER_MEL: f64 = 200.0 / 3.0;
-/// Frequency from which Slaney's scale is logarithmic.
-const SLANEY_BREAK_HZ: f64 = 1000.0;
-/// Slaney's scale at that frequency.
-const SLANEY_BREAK_MEL: f64 = SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL;
-/// A factor of 6.4 in frequency is this many mels on the logarithmic part of Slaney's scale.
-const SLANEY_MELS_PER_STEP: f64 = 27.0;
-
-impl MelScale {
-    /// Converts a frequency to mels.
-    ///
-    /// # References
-    ///
-    /// M. Slaney, "Auditory toolbox", version 2, Interval Research Corporation, technical report
-    /// 1998-010; S. Young et al., *The HTK book*, version 3.4, equation 5.13.
-    pub fn mel(self, frequency_hz: f64) -> f64 {
-        match self {
-            Self::Slaney if frequency_hz < SLANEY_BREAK_HZ => frequency_hz / SLANEY_HZ_PER_MEL,
-            Self::Slaney => {
-                let octaves = (frequency_hz / SLANEY_BREAK_HZ).ln() / 6.4_f64.ln();
-                SLANEY_BREAK_MEL + octaves * SLANEY_MELS_PER_STEP
-            }
-            Self::Htk => 2595.0 * (1.0 + frequency_hz / 700.0).log10(),
-        }
-    }
-
-    /// Converts mels to a frequency, in Hz.
-    pub fn frequency_hz(self, mel: f64) -> f64 {
-        match self {
-            Self::Slaney if mel < SLANEY_BREAK_MEL => mel * SLANEY_HZ_PER_MEL,
-            Self::Slaney => {
-                let octaves = (mel - SLANEY_BREAK_MEL) / SLANEY_MELS_PER_STEP;
-                SLANEY_BREAK_HZ * 6.4_f64.powf(octaves)
-            }
-            Self::Htk => 700.0 * (10_f64.powf(mel / 2595.0) - 1.0),
-        }
-    }
+    Refuse,
+    /// It is always zero, as it is in librosa.
+    Silent,
 }
 
 /// How the weights of a band are scaled.
@@ -97,6 +64,8 @@ pub struct FilterBankConfig {
     pub scaling: BandScaling,
     /// Width of all bands together, centered, in Hz; the sample rate where left out.
     pub bandwidth_hz: Option<f64>,
+    /// What becomes of a band that lies between two bins.
+    pub empty_bands: EmptyBands,
 }
 
 impl Default for FilterBankConfig {
@@ -107,6 +76,7 @@ impl Default for FilterBankConfig {
             scale: MelScale::default(),
             scaling: BandScaling::default(),
             bandwidth_hz: None,
+            empty_bands: EmptyBands::default(),
         }
     }
 }
@@ -140,21 +110,14 @@ impl FilterBankConfig {
 /// The three corners of a triangle, in Hz from the center.
 type Triangle = [f64; 3];
 
-/// Bins that a filter catches, and where their weights are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Filter {
-    bin: usize,
-    weight: usize,
-    length: usize,
-}
-
 /// Triangular filters for one transform length and sample rate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct FilterBank {
-    filters: Vec<Filter>,
-    weights: Vec<f32>,
+    /// Each with the place of its lowest band among all.
+    rows: Vec<(TriangleRow, Placement, usize)>,
     bins: usize,
-    folded: bool,
+    bands: usize,
+    arch: Arch,
 }
 
 impl FilterBank {
@@ -188,43 +151,34 @@ impl FilterBank {
             });
         }
 
-        let triangles = triangles(config, bandwidth_hz);
-        check_bins(&triangles, fft_length, sample_rate_hz)?;
-
+        let rows = triangles(config, bandwidth_hz);
         let folded = config.kind == FilterBankKind::MelFolded;
-        let half = (fft_length / 2) as i64; // A length of samples in memory fits.
-        let bin_width_hz = sample_rate_hz / fft_length as f64;
-        let mut filters = Vec::with_capacity(triangles.len());
-        let mut weights = Vec::new();
-        for triangle in &triangles {
-            let (first, last) = caught_bins(triangle, bin_width_hz);
-            // The bin of half the sample rate exists once, at the lower end; only the folded bank
-            // reads it as an upper one.
-            let last = if folded { last } else { last.min(half - 1) };
-            let values: Vec<f64> =
-                (first..=last).map(|k| height(triangle, k as f64 * bin_width_hz)).collect();
-            let scale = match config.scaling {
-                BandScaling::Mean => 1.0 / values.iter().sum::<f64>(),
-                BandScaling::Slaney => 2.0 / (triangle[2] - triangle[0]),
-                BandScaling::Peak => 1.0,
-            };
-            filters.push(Filter {
-                // The lowest caught bin is not below -half, or zero where folded.
-                bin: if folded { first as usize } else { (first + half) as usize },
-                weight: weights.len(),
-                length: values.len(),
-            });
-            weights.extend(values.iter().map(|value| (value * scale) as f32));
+        if config.empty_bands == EmptyBands::Refuse {
+            // The sides of a folded bank catch the same bins.
+            let distinct = if folded { &rows[..1] } else { &rows };
+            check_bins(&distinct.concat(), fft_length, sample_rate_hz)?;
         }
-        Ok(Self { filters, weights, bins: fft_length, folded })
+        let mut placed = Vec::with_capacity(rows.len());
+        let mut bands = 0;
+        for triangles in &rows {
+            let row = triangle_row(triangles, config, fft_length, sample_rate_hz);
+            if folded && bands > 0 {
+                placed.push((row, Placement::AddedInReverse, 0));
+            } else {
+                let first = bands;
+                bands += row.bands();
+                placed.push((row, Placement::Forward, first));
+            }
+        }
+        Ok(Self { rows: placed, bins: fft_length, bands, arch: Arch::new() })
     }
 
     /// Number of bands.
     pub fn bands(&self) -> usize {
-        self.filters.len()
+        self.bands
     }
 
-    /// Reduces one spectrum to bands.
+    /// Reduces one spectrum to bands, without allocating.
     ///
     /// # Shapes
     ///
@@ -234,50 +188,96 @@ impl FilterBank {
     /// # Panics
     ///
     /// Panics if a length is another one.
-    pub fn apply(&self, spectrum: &[f32], bands: &mut [f32]) {
+    pub fn apply<T: Real>(&self, spectrum: &[T], bands: &mut [T]) {
         assert_eq!(spectrum.len(), self.bins, "one value per bin");
-        assert_eq!(bands.len(), self.filters.len(), "one value per band");
-        let half = self.bins / 2;
-        for (band, filter) in bands.iter_mut().zip(&self.filters) {
-            let weights = &self.weights[filter.weight..filter.weight + filter.length];
-            *band = if self.folded {
-                let value = |k: usize| {
-                    let upper = if k < half { half + k } else { 0 };
-                    0.5 * (spectrum[upper] + spectrum[half - k])
-                };
-                weights.iter().zip(filter.bin..).map(|(weight, k)| weight * value(k)).sum()
-            } else {
-                let caught = &spectrum[filter.bin..filter.bin + filter.length];
-                weights.iter().zip(caught).map(|(weight, value)| weight * value).sum()
-            };
+        assert_eq!(bands.len(), self.bands, "one value per band");
+        for (row, placement, first) in &self.rows {
+            let bands = &mut bands[*first..first + row.bands()];
+            self.arch.dispatch(ApplyRow { row, spectrum, placement: *placement, bands });
         }
     }
 }
 
-/// Computes the triangles of a bank, from the lowest up.
-fn triangles(config: &FilterBankConfig, bandwidth_hz: f64) -> Vec<Triangle> {
+/// Computes the weights of triangles that follow one another.
+///
+/// They are rounded to single precision where librosa rounds them: that makes parity to the last
+/// digit possible.
+fn triangle_row(
+    triangles: &[Triangle],
+    config: &FilterBankConfig,
+    fft_length: usize,
+    sample_rate_hz: f64,
+) -> TriangleRow {
+    let half = (fft_length / 2) as i64; // A length of samples in memory fits.
+    let bin_width_hz = sample_rate_hz / fft_length as f64;
+    // The bin of half the sample rate exists once, at the lower end, and weighs nothing.
+    let caught = |triangle: &Triangle| {
+        let (first, last) = caught_bins(triangle, bin_width_hz);
+        first..=last.min(half - 1)
+    };
+    let share = if config.kind == FilterBankKind::MelFolded { 0.5 } else { 1.0 };
+    let scale = |triangle: &Triangle| match config.scaling {
+        BandScaling::Mean => {
+            let heights = caught(triangle).map(|k| height(triangle, k as f64 * bin_width_hz));
+            share / heights.sum::<f64>()
+        }
+        BandScaling::Slaney => share * 2.0 / (triangle[2] - triangle[0]),
+        BandScaling::Peak => share,
+    };
+    let scales: Vec<f64> = triangles.iter().map(scale).collect();
+
+    let place = |bin: i64| {
+        usize::try_from(bin + half).expect("bands lie within the sample rate").min(fft_length)
+    };
+    let (first, last) = (&triangles[0], &triangles[triangles.len() - 1]);
+    // A segment begins behind one corner and ends at the next.
+    let corners = std::iter::once(first[0]).chain(triangles.iter().map(|triangle| triangle[1]));
+    let mut starts: Vec<usize> =
+        corners.map(|corner_hz| place(first_bin_above(corner_hz, bin_width_hz))).collect();
+    starts.push(place(caught(last).end() + 1));
+    TriangleRow::new(&starts, |index, place| {
+        let triangle = &triangles[index];
+        let bin = place as i64 - half;
+        if !caught(triangle).contains(&bin) {
+            return 0.0;
+        }
+        let height = height(triangle, bin as f64 * bin_width_hz) as f32;
+        (f64::from(height) * scales[index]) as f32
+    })
+}
+
+/// Computes the triangles of a bank in one or two rows, from the lowest up; each triangle of a row
+/// begins at the middle of the one before.
+fn triangles(config: &FilterBankConfig, bandwidth_hz: f64) -> Vec<Vec<Triangle>> {
     let half_hz = bandwidth_hz / 2.0;
-    let mel_triangles = |bands: usize| {
+    let mel_triangles = |bands: usize| -> Vec<Triangle> {
         let step = config.scale.mel(half_hz) / (bands + 1) as f64;
         let edge = move |i: usize| match i {
             // Exact at the upper end, whatever the rounding of the scale.
             i if i == bands + 1 => half_hz,
             i => config.scale.frequency_hz(step * i as f64),
         };
-        (0..bands).map(move |i| [edge(i), edge(i + 1), edge(i + 2)])
+        (0..bands).map(move |i| [edge(i), edge(i + 1), edge(i + 2)]).collect()
+    };
+    let mirrored = |upper: &[Triangle]| -> Vec<Triangle> {
+        upper.iter().rev().map(|&[low, middle, high]| [-high, -middle, -low]).collect()
     };
     match config.kind {
         FilterBankKind::Linear => {
             let step = bandwidth_hz / (config.bands + 1) as f64;
             let edge = |i: usize| -half_hz + step * i as f64;
-            (0..config.bands).map(|i| [edge(i), edge(i + 1), edge(i + 2)]).collect()
+            vec![(0..config.bands).map(|i| [edge(i), edge(i + 1), edge(i + 2)]).collect()]
         }
-        FilterBankKind::MelFolded => mel_triangles(config.bands).collect(),
         FilterBankKind::MelSymmetric => {
-            let upper: Vec<Triangle> = mel_triangles(config.bands / 2).collect();
-            let lower = upper.iter().rev().map(|&[low, middle, high]| [-high, -middle, -low]);
-            lower.chain(upper.iter().copied()).collect()
+            let upper = mel_triangles(config.bands / 2);
+            vec![mirrored(&upper), upper]
         }
+        FilterBankKind::MelFolded => {
+            let upper = mel_triangles(config.bands);
+            let lower = mirrored(&upper);
+            vec![upper, lower]
+        }
+        FilterBankKind::Mel => vec![mel_triangles(config.bands)],
     }
 }
 
@@ -288,14 +288,19 @@ fn height([low, middle, high]: &Triangle, frequency_hz: f64) -> f64 {
     rising.min(falling).max(0.0)
 }
 
+/// A bin that rounding puts a hair inside of an edge is on it, and weighs nothing.
+const EDGE_SLACK: f64 = 1e-9;
+
+/// Finds the first bin above an edge. Bins are bounded by the length of the transform.
+fn first_bin_above(edge_hz: f64, bin_width_hz: f64) -> i64 {
+    (edge_hz / bin_width_hz + EDGE_SLACK).floor() as i64 + 1
+}
+
 /// Finds the first and the last bin inside of a triangle; the last lies before the first where
 /// there is none.
 fn caught_bins([low, _, high]: &Triangle, bin_width_hz: f64) -> (i64, i64) {
-    // A bin that rounding puts a hair inside of an edge is on it, and weighs nothing.
-    let slack = 1e-9;
-    let first = (low / bin_width_hz + slack).floor() + 1.0;
-    let last = (high / bin_width_hz - slack).ceil() - 1.0;
-    (first as i64, last as i64) // Bounded by the length of the transform.
+    let last = (high / bin_width_hz - EDGE_SLACK).ceil() as i64 - 1;
+    (first_bin_above(*low, bin_width_hz), last)
 }
 
 /// No longer transform is searched for.
@@ -359,22 +364,6 @@ mod tests {
         let mut spectrum = vec![0.0; bins];
         spectrum[bin] = 1.0;
         applied(bank, &spectrum)
-    }
-
-    #[test]
-    fn slaney_scale_has_its_defining_points() {
-        // 1 kHz is 15 mel, 6.4 kHz is 27 mel more, and below 1 kHz all is linear.
-        for (frequency_hz, mel) in [(0.0, 0.0), (500.0, 7.5), (1000.0, 15.0), (6400.0, 42.0)] {
-            assert!((MelScale::Slaney.mel(frequency_hz) - mel).abs() < 1e-12);
-        }
-    }
-
-    #[test]
-    fn htk_scale_has_its_defining_points() {
-        // 6300 / 700 = 9, and log10(1 + 9) = 1.
-        for (frequency_hz, mel) in [(0.0, 0.0), (6300.0, 2595.0)] {
-            assert!((MelScale::Htk.mel(frequency_hz) - mel).abs() < 1e-9);
-        }
     }
 
     #[test]
@@ -479,16 +468,6 @@ mod tests {
     }
 
     proptest! {
-        /// Scales are inverted exactly, and rise.
-        #[test]
-        fn mel_and_hertz_are_inverse(frequency_hz in 0.0..1e6_f64) {
-            for scale in [MelScale::Slaney, MelScale::Htk] {
-                let back = scale.frequency_hz(scale.mel(frequency_hz));
-                prop_assert!((back - frequency_hz).abs() < 1e-9 * (1.0 + frequency_hz));
-                prop_assert!(scale.mel(frequency_hz + 1.0) > scale.mel(frequency_hz));
-            }
-        }
-
         /// White noise has the same density in every band, whatever the bank.
         #[test]
         fn flat_spectrum_has_flat_bands(

@@ -14,6 +14,18 @@ pub struct FramePlan {
     frames: usize,
 }
 
+/// Checks that a number of frames is not zero.
+pub(crate) fn check_frames(frames: usize) -> Result<(), FeatureError> {
+    if frames == 0 {
+        return Err(FeatureError::InvalidConfig {
+            field: "frames",
+            expected: "at least 1".to_owned(),
+            actual: 0.0,
+        });
+    }
+    Ok(())
+}
+
 impl FramePlan {
     /// Plans `frames` frames for a signal of `sample_count` samples.
     ///
@@ -57,8 +69,28 @@ impl FramePlan {
     /// Returns for each frame the indices of its transforms; transform `i` starts at sample
     /// `i * hop_length`.
     pub fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let Self { transforms, frames, .. } = *self;
-        (0..frames).map(move |t| t * transforms / frames..(t + 1) * transforms / frames)
+        let plan = *self;
+        (0..plan.frames).map(move |t| t * plan.transforms / plan.frames..plan.group_end(t))
+    }
+
+    /// Number of frames.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Number of transforms in a frame.
+    pub(crate) fn transforms_of(&self, frame: usize) -> usize {
+        self.group_end(frame) - frame * self.transforms / self.frames
+    }
+
+    /// Whether a frame is the mean over several transforms.
+    pub(crate) fn averages(&self) -> bool {
+        self.transforms > self.frames
+    }
+
+    /// Index behind the last transform of a frame.
+    pub(crate) fn group_end(&self, frame: usize) -> usize {
+        (frame + 1) * self.transforms / self.frames
     }
 }
 

@@ -41,29 +41,45 @@
 //! Samples are relative to full scale, `FS`; densities are in `FS²/Hz`; levels are in dB. Frequencies
 //! are in hertz, times in seconds.
 
+mod averager;
 mod band;
+mod cepstrum;
 mod correlate;
+mod decibel;
 mod delay;
 mod delay_config;
 mod error;
 mod extractor;
 mod feature_map;
 mod filter_bank;
+mod framer;
 mod frames;
 mod frequency_search;
 mod iq;
+mod mel;
+mod moments;
+mod real;
 mod resample;
 mod scalars;
+mod segment;
+mod spectral;
 mod stft;
 #[cfg(test)]
 mod testing;
+mod transform;
 
 pub use delay::{DelayEstimate, measure_delay};
 pub use delay_config::DelayConfig;
 pub use error::{FeatureError, Which};
-pub use extractor::{FeatureConfig, FeatureExtractor, LevelReference};
+pub use extractor::{FeatureConfig, FeatureExtractor, FeatureStream, LevelReference};
 pub use feature_map::{FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
-pub use filter_bank::{BandScaling, FilterBank, FilterBankConfig, FilterBankKind, MelScale};
+pub use filter_bank::{BandScaling, EmptyBands, FilterBank, FilterBankConfig, FilterBankKind};
 pub use frames::FramePlan;
 pub use iq::{ClockQuality, IqRecording, UtcTime};
-pub use stft::{Spectrogram, Stft, StftConfig, StftScratch};
+pub use mel::MelScale;
+pub use real::Real;
+pub use spectral::{
+    Framing, SpectralConfig, SpectralExtractor, SpectralMap, SpectralRows, SpectralStream,
+    SpectrumUnit,
+};
+pub use stft::{Spectrogram, Stft, StftConfig};

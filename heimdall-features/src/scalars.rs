@@ -1,9 +1,8 @@
 //! Noise floor, bandwidth and the other numbers about a whole recording.
 
-use num_complex::Complex32;
-
 use crate::ReceiverScalars;
-use crate::stft::hann;
+use crate::moments::SampleMoments;
+use crate::transform::hann;
 
 /// The noise is measured outside of the channel, widened by this factor: the skirts of a signal
 /// reach a little over its channel.
@@ -129,10 +128,9 @@ pub(crate) fn independent_averages(fft_length: usize, hop_length: usize, count: 
 ///
 /// # Shapes
 ///
-/// - `samples`: `[n]`, relative to full scale
 /// - `welch`: `[fft_length]`, mean density from `-sample_rate / 2` upwards
 pub(crate) fn receiver_scalars(
-    samples: &[Complex32],
+    moments: &SampleMoments,
     welch: &[f64],
     channel: &Channel,
     averages: f64,
@@ -150,7 +148,7 @@ pub(crate) fn receiver_scalars(
         noise_psd_db: (10.0 * noise_psd.log10()) as f32,
         snr_db,
         bandwidth_hz: bandwidth_hz(welch, noise_psd, averages, channel.bin_width_hz) as f32,
-        kurtosis: kurtosis(samples) as f32,
+        kurtosis: moments.kurtosis() as f32,
         detected: snr_db >= detection_snr_db,
     }
 }
@@ -188,18 +186,9 @@ fn bins_until<'a>(excess: impl Iterator<Item = &'a f64>, power: f64) -> f64 {
     bins
 }
 
-fn kurtosis(samples: &[Complex32]) -> f64 {
-    let (second, fourth) = samples.iter().fold((0.0, 0.0), |(second, fourth), sample| {
-        let power = f64::from(sample.re).powi(2) + f64::from(sample.im).powi(2);
-        (second + power, fourth + power * power)
-    });
-    fourth * samples.len() as f64 / (second * second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{carrier, gaussian_noise};
 
     /// A channel of 12 kHz at 24 kHz.
     fn channel() -> Channel {
@@ -265,13 +254,6 @@ mod tests {
         let width_hz = bandwidth_hz(&[1.0; 256], 1.0, 100.0, 10.0);
 
         assert!(width_hz.abs() < 1e-12);
-    }
-
-    #[test]
-    fn kurtosis_tells_a_carrier_from_noise() {
-        assert!((kurtosis(&carrier(1000, 0.123)) - 1.0).abs() < 1e-6);
-        // The deviation of the estimate is about sqrt(8 / n).
-        assert!((kurtosis(&gaussian_noise(40_000, 5)) - 2.0).abs() < 0.06);
     }
 
     #[test]

@@ -1,13 +1,12 @@
-//! The short-time Fourier transform, planned once and run without allocating.
+//! The short-time Fourier transform.
 
-use std::fmt;
-use std::sync::Arc;
-
-use num_complex::{Complex, Complex32};
-use rustfft::{Fft, FftNum, FftPlanner};
+use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
+use crate::averager::Averager;
+use crate::framer::Framer;
+use crate::transform::Transform;
 
 /// How a signal is cut into frames, and each frame is transformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,14 +35,7 @@ impl StftConfig {
     /// Returns [`FeatureError::InvalidConfig`] for the first field that breaks a rule.
     pub fn validate(&self) -> Result<(), FeatureError> {
         check_fft_length(self.fft_length)?;
-        if self.hop_length == 0 {
-            return Err(FeatureError::InvalidConfig {
-                field: "hop_length",
-                expected: "at least 1".to_owned(),
-                actual: 0.0,
-            });
-        }
-        Ok(())
+        check_hop_length(self.hop_length)
     }
 }
 
@@ -54,6 +46,18 @@ pub(crate) fn check_fft_length(fft_length: usize) -> Result<(), FeatureError> {
             field: "fft_length",
             expected: "an even number of at least 4".to_owned(),
             actual: fft_length as f64,
+        });
+    }
+    Ok(())
+}
+
+/// Checks that frames do not all start at the same sample.
+pub(crate) fn check_hop_length(hop_length: usize) -> Result<(), FeatureError> {
+    if hop_length == 0 {
+        return Err(FeatureError::InvalidConfig {
+            field: "hop_length",
+            expected: "at least 1".to_owned(),
+            actual: 0.0,
         });
     }
     Ok(())
@@ -95,84 +99,13 @@ pub(crate) fn check_samples(samples: &[Complex32]) -> Result<(), FeatureError> {
 /// Samples that [`check_samples`] looks at together.
 const CHECK_CHUNK: usize = 4096;
 
-/// Computes the periodic Hann window, `0.5 - 0.5 cos(2πk / length)`.
-pub(crate) fn hann(length: usize) -> impl Iterator<Item = f64> {
-    (0..length).map(move |k| 0.5 - 0.5 * (std::f64::consts::TAU * k as f64 / length as f64).cos())
-}
-
-/// The windowed transform of one frame, in single or double precision.
-#[derive(Clone)]
-struct Transform<T> {
-    fft: Arc<dyn Fft<T>>,
-    /// The window, scaled such that the squared transform is a density, with every second sign
-    /// changed: that shifts the spectrum by half its length, so that it starts at `-fs / 2`.
-    weights: Vec<T>,
-}
-
-/// Memory that a transform works in.
-#[derive(Clone, Debug)]
-struct Scratch<T> {
-    spectrum: Vec<Complex<T>>,
-    fft: Vec<Complex<T>>,
-}
-
-impl<T: FftNum + From<f32>> Transform<T> {
-    fn new(fft_length: usize, sample_rate_hz: f64) -> Self {
-        let window_power: f64 = hann(fft_length).map(|weight| weight * weight).sum();
-        let scale = 1.0 / (sample_rate_hz * window_power).sqrt();
-        let sign = |k: usize| if k.is_multiple_of(2) { scale } else { -scale };
-        let weight = |(k, weight)| {
-            T::from_f64(weight * sign(k)).expect("a weight fits into either precision")
-        };
-        let weights = hann(fft_length).enumerate().map(weight).collect();
-        Self { fft: FftPlanner::new().plan_fft_forward(fft_length), weights }
-    }
-
-    fn scratch(&self) -> Scratch<T> {
-        let zeros = |length| vec![Complex::new(T::zero(), T::zero()); length];
-        let fft = zeros(self.fft.get_inplace_scratch_len());
-        Scratch { spectrum: zeros(self.weights.len()), fft }
-    }
-
-    /// Computes the density of every bin of a frame.
-    fn psd<'a>(
-        &self,
-        frame: &[Complex32],
-        scratch: &'a mut Scratch<T>,
-    ) -> impl ExactSizeIterator<Item = T> + 'a {
-        assert_eq!(frame.len(), self.weights.len(), "one sample per weight");
-        let Scratch { spectrum, fft } = scratch;
-        for ((bin, sample), &weight) in spectrum.iter_mut().zip(frame).zip(&self.weights) {
-            *bin = Complex::new(T::from(sample.re) * weight, T::from(sample.im) * weight);
-        }
-        self.fft.process_with_scratch(spectrum, fft);
-        spectrum.iter().map(Complex::norm_sqr)
-    }
-}
-
 /// A transform that is planned for one frame length and sample rate.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Stft {
-    single: Transform<f32>,
-    double: Transform<f64>,
+    transform: Transform<f64>,
     hop_length: usize,
     center: bool,
 }
-
-impl fmt::Debug for Stft {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Stft")
-            .field("fft_length", &self.fft_length())
-            .field("hop_length", &self.hop_length)
-            .field("center", &self.center)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Memory that an [`Stft`] works in; one per thread, made by [`Stft::scratch`].
-#[derive(Clone, Debug)]
-pub struct StftScratch(Scratch<f32>);
 
 impl Stft {
     /// Plans the transform.
@@ -185,18 +118,12 @@ impl Stft {
         config.validate()?;
         check_sample_rate(sample_rate_hz)?;
         let &StftConfig { fft_length, hop_length, center } = config;
-
-        Ok(Self {
-            single: Transform::new(fft_length, sample_rate_hz),
-            double: Transform::new(fft_length, sample_rate_hz),
-            hop_length,
-            center,
-        })
+        Ok(Self { transform: Transform::density(fft_length, sample_rate_hz), hop_length, center })
     }
 
     /// Samples of a frame, and bins of its spectrum.
     pub fn fft_length(&self) -> usize {
-        self.single.weights.len()
+        self.transform.length()
     }
 
     /// Computes the number of frames of a signal.
@@ -212,29 +139,6 @@ impl Stft {
         match sample_count.checked_sub(self.fft_length()) {
             Some(rest) => Ok(1 + rest / self.hop_length),
             None => Err(FeatureError::TooShort { frame_length: self.fft_length(), sample_count }),
-        }
-    }
-
-    /// Allocates the memory that [`Self::add_psd`] works in.
-    pub fn scratch(&self) -> StftScratch {
-        StftScratch(self.single.scratch())
-    }
-
-    /// Adds the power spectral density of one frame to `sum`, in single precision and without
-    /// allocating.
-    ///
-    /// # Shapes
-    ///
-    /// - `frame`: `[fft_length]`, relative to full scale
-    /// - `sum`: `[fft_length]`, from `-sample_rate / 2` upwards, in full scale squared per Hz
-    ///
-    /// # Panics
-    ///
-    /// Panics if a length is not `fft_length`, or `scratch` was made for another length.
-    pub fn add_psd(&self, frame: &[Complex32], scratch: &mut StftScratch, sum: &mut [f32]) {
-        assert_eq!(sum.len(), self.fft_length(), "one sum per bin");
-        for (sum, density) in sum.iter_mut().zip(self.single.psd(frame, &mut scratch.0)) {
-            *sum += density;
         }
     }
 
@@ -264,30 +168,18 @@ impl Stft {
         check_samples(samples)?;
         let frames = self.frame_count(samples.len())?;
         let bins = self.fft_length();
-        let mut scratch = self.double.scratch();
-        let mut padded = vec![Complex32::ZERO; bins];
+        let framer = Framer::new(bins, self.hop_length);
+        let framer = if self.center { framer.centered() } else { framer };
+        let mut averager = Averager::each(framer, &self.transform);
         let mut psd = Vec::with_capacity(frames * bins);
-        for start in (0..frames).map(|index| index * self.hop_length) {
-            let frame = if self.center {
-                copy_centered(samples, start, &mut padded);
-                &padded
-            } else {
-                &samples[start..start + bins]
-            };
-            psd.extend(self.double.psd(frame, &mut scratch).map(|density| density as f32));
-        }
+        let mut keep = |densities: &[f64]| {
+            psd.extend(densities.iter().map(|&density| density as f32));
+            true
+        };
+        averager.push(samples, &self.transform, &mut keep)?;
+        averager.finish(&self.transform, &mut keep)?;
         Ok(Spectrogram { psd, bins })
     }
-}
-
-/// Copies the samples around `center`, with zeros beyond the ends of the signal.
-fn copy_centered(samples: &[Complex32], center: usize, frame: &mut [Complex32]) {
-    let half = frame.len() / 2;
-    let before = half.saturating_sub(center);
-    let start = center.saturating_sub(half).min(samples.len());
-    let end = (center + half).min(samples.len()).max(start);
-    frame.fill(Complex32::ZERO);
-    frame[before..before + (end - start)].copy_from_slice(&samples[start..end]);
 }
 
 /// Power spectral density over time.
@@ -335,6 +227,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{carrier, gaussian_noise};
+    use crate::transform::hann;
 
     fn stft(fft_length: usize, hop_length: usize, center: bool) -> Stft {
         Stft::new(&StftConfig { fft_length, hop_length, center }, 1000.0).unwrap()
@@ -379,21 +272,6 @@ mod tests {
                 let difference = (f64::from(actual) - expected).abs();
                 assert!(difference < 1e-7 * expected + 1e-15 * total, "row {row} of {length}");
             }
-        }
-    }
-
-    #[test]
-    fn both_precisions_agree() {
-        let samples = gaussian_noise(256, 8);
-        let stft = stft(256, 1, false);
-        let mut sum = vec![1.0; 256];
-
-        stft.add_psd(&samples, &mut stft.scratch(), &mut sum);
-
-        let spectrogram = stft.spectrogram(&samples).unwrap();
-        for (sum, density) in sum.iter().zip(spectrogram.frame(0)) {
-            // Single precision is exact to about 1e-7 of the sum.
-            assert!((sum - 1.0 - density).abs() < 1e-6, "{sum} {density}");
         }
     }
 

@@ -1,5 +1,6 @@
-//! Checks, tests and documentation in one command.
+//! Checks, tests, benchmarks and documentation in one command.
 
+mod bench;
 mod command;
 mod python;
 
@@ -8,9 +9,10 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bench::{Bench, bench};
 use crate::command::{cargo, say, workspace_root};
 
-/// Check, test and document Heimdall
+/// Check, test, measure and document Heimdall
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -24,6 +26,9 @@ enum Command {
     Check,
     /// Install what the tests need, then run every check and every test
     Test,
+    /// Measure how fast something is
+    #[command(subcommand)]
+    Bench(Bench),
     /// Build the documentation
     Docs,
 }
@@ -32,6 +37,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Check => check(),
         Command::Test => test(),
+        Command::Bench(what) => bench(&what),
         Command::Docs => docs(),
     }
 }

@@ -1,0 +1,369 @@
+//! Spectra, bands and cepstra over time, of recordings of any length.
+
+use num_complex::Complex32;
+use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
+
+use crate::FeatureError;
+use crate::averager::Averager;
+use crate::cepstrum::Cepstrum;
+use crate::filter_bank::{FilterBank, FilterBankConfig};
+use crate::framer::Framer;
+use crate::frames::FramePlan;
+use crate::real::Real;
+use crate::stft::{check_fft_length, check_hop_length, check_sample_rate};
+use crate::transform::Transform;
+
+/// Where the frames of a signal lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Framing {
+    /// A frame every so many samples, one transform each.
+    Hop {
+        /// Distance between the starts of two frames, in samples.
+        hop_length: usize,
+        /// Whether frame `m` is centered at sample `m * hop_length`, with zeros beyond both ends,
+        /// rather than started there.
+        center: bool,
+    },
+    /// So many frames for a recording of any length, as [`FramePlan`] has them.
+    Count {
+        /// Number of frames.
+        frames: usize,
+    },
+}
+
+/// What is measured of the bins of a transform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpectrumUnit {
+    /// Density, `|X|² / (fs Σw²)`, in full scale squared per Hz: the same for noise of the same
+    /// strength, whatever the length of the transform and the sample rate.
+    #[default]
+    Density,
+    /// Power, `|X|²`: that of librosa.
+    Power,
+}
+
+impl SpectrumUnit {
+    /// What is taken for the smallest value, so that silence has a level.
+    pub fn value_min(self) -> f64 {
+        match self {
+            Self::Density => 1e-30,
+            // That of librosa, by default.
+            Self::Power => 1e-10,
+        }
+    }
+}
+
+/// What the rows of a result are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SpectralRows {
+    /// Levels of the bins, from `-sample_rate / 2` upwards, in dB.
+    #[default]
+    Bins,
+    /// Levels of bands, from the lowest up, in dB.
+    Bands {
+        /// The bands.
+        bank: FilterBankConfig,
+    },
+    /// Cepstral coefficients, from the constant one up: the orthonormal cosine transform (of the
+    /// second kind) of the levels of bands.
+    Cepstrum {
+        /// The bands.
+        bank: FilterBankConfig,
+        /// Number of coefficients.
+        coefficients: usize,
+    },
+}
+
+/// How a recording becomes rows over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpectralConfig {
+    /// Length of a transform, in samples; even.
+    pub fft_length: usize,
+    /// Where the frames lie.
+    pub framing: Framing,
+    /// What is measured of the bins.
+    pub unit: SpectrumUnit,
+    /// What the rows are.
+    pub rows: SpectralRows,
+}
+
+impl Default for SpectralConfig {
+    fn default() -> Self {
+        Self {
+            fft_length: 2048,
+            framing: Framing::Hop { hop_length: 512, center: false },
+            unit: SpectrumUnit::default(),
+            rows: SpectralRows::default(),
+        }
+    }
+}
+
+/// Turns recordings of one sample rate into rows over time, planned once for many.
+///
+/// All windows are periodic Hann windows. A level is `10 log10(max(value, value_min))`, with
+/// [`SpectrumUnit::value_min`]; nothing is clipped relative to the maximum, as that would destroy
+/// the level. An extractor can be shared by threads.
+///
+/// # Examples
+///
+/// ```
+/// use heimdall_features::{
+///     FilterBankConfig, FilterBankKind, Framing, SpectralConfig, SpectralExtractor, SpectralRows,
+/// };
+/// use num_complex::Complex32;
+///
+/// let bank = FilterBankConfig { bands: 40, kind: FilterBankKind::MelFolded, ..Default::default() };
+/// let config = SpectralConfig {
+///     fft_length: 512,
+///     framing: Framing::Hop { hop_length: 256, center: false },
+///     rows: SpectralRows::Cepstrum { bank, coefficients: 13 },
+///     ..SpectralConfig::default()
+/// };
+/// let extractor = SpectralExtractor::<f32>::new(&config, 12_000.0)?;
+/// let carrier: Vec<Complex32> = (0..12_000).map(|n| Complex32::cis(0.1 * n as f32)).collect();
+///
+/// let cepstra = extractor.extract(&carrier)?;
+///
+/// assert_eq!((cepstra.rows, cepstra.frames), (13, 45));
+/// # Ok::<(), heimdall_features::FeatureError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SpectralExtractor<T: Real> {
+    transform: Transform<T>,
+    framing: Framing,
+    value_min: T,
+    bank: Option<FilterBank>,
+    cepstrum: Option<Cepstrum>,
+    arch: Arch,
+}
+
+/// Rows over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpectralMap<T> {
+    /// Number of rows: bins, bands or coefficients.
+    pub rows: usize,
+    /// Number of frames, from the first on.
+    pub frames: usize,
+    /// `[rows, frames]`
+    pub values: Vec<T>,
+}
+
+impl<T: Real> SpectralExtractor<T> {
+    /// Plans the extraction.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::InvalidConfig`] if `config` breaks a rule, or `sample_rate_hz` is not
+    ///   positive.
+    /// - [`FeatureError::EmptyFilter`] if a band lies between two bins.
+    pub fn new(config: &SpectralConfig, sample_rate_hz: f64) -> Result<Self, FeatureError> {
+        let &SpectralConfig { fft_length, framing, unit, ref rows } = config;
+        check_fft_length(fft_length)?;
+        check_sample_rate(sample_rate_hz)?;
+        match framing {
+            Framing::Hop { hop_length, .. } => check_hop_length(hop_length)?,
+            Framing::Count { frames } => crate::frames::check_frames(frames)?,
+        }
+        let new_bank = |bank| FilterBank::new(bank, fft_length, sample_rate_hz).map(Some);
+        let (bank, cepstrum) = match rows {
+            SpectralRows::Bins => (None, None),
+            SpectralRows::Bands { bank } => (new_bank(bank)?, None),
+            SpectralRows::Cepstrum { bank, coefficients } => {
+                let cepstrum = Cepstrum::new(bank.bands, *coefficients)?;
+                (new_bank(bank)?, Some(cepstrum))
+            }
+        };
+        let transform = match unit {
+            SpectrumUnit::Density => Transform::density(fft_length, sample_rate_hz),
+            SpectrumUnit::Power => Transform::power(fft_length),
+        };
+        let value_min = T::rounded(unit.value_min());
+        Ok(Self { transform, framing, value_min, bank, cepstrum, arch: Arch::new() })
+    }
+
+    /// Number of rows of a result.
+    pub fn rows(&self) -> usize {
+        match (&self.bank, &self.cepstrum) {
+            (_, Some(cepstrum)) => cepstrum.coefficients(),
+            (Some(bank), None) => bank.bands(),
+            (None, None) => self.transform.length(),
+        }
+    }
+
+    /// Starts on a recording that comes in chunks.
+    ///
+    /// `sample_count` is the length of the whole recording; it is needed for [`Framing::Count`],
+    /// and may be unknown for [`Framing::Hop`].
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::Empty`] and [`FeatureError::TooShort`] if the recording has no frame.
+    /// - [`FeatureError::UnknownLength`] if `sample_count` is needed.
+    pub fn stream(
+        &self,
+        sample_count: Option<usize>,
+    ) -> Result<SpectralStream<'_, T>, FeatureError> {
+        let fft_length = self.transform.length();
+        let averager = match (self.framing, sample_count) {
+            (Framing::Count { frames }, Some(sample_count)) => {
+                let plan = FramePlan::new(sample_count, fft_length, frames)?;
+                Averager::planned(plan, &self.transform)
+            }
+            (Framing::Count { .. }, None) => return Err(FeatureError::UnknownLength),
+            (Framing::Hop { hop_length, center }, _) => {
+                let framer = Framer::new(fft_length, hop_length);
+                let framer = if center { framer.centered() } else { framer };
+                Averager::each(framer, &self.transform)
+            }
+        };
+        let levels = self.bank.as_ref().map_or(fft_length, FilterBank::bands);
+        Ok(SpectralStream {
+            extractor: self,
+            averager,
+            levels: vec![T::zero(); levels],
+            coefficients: vec![T::zero(); self.cepstrum.as_ref().map_or(0, Cepstrum::coefficients)],
+            frames: 0,
+            sample_count,
+        })
+    }
+
+    /// Computes the rows of a recording.
+    ///
+    /// # Shapes
+    ///
+    /// - `samples`: `[n]`, relative to full scale
+    /// - returns: `[rows, frames]`
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::Empty`] and [`FeatureError::TooShort`] if there is no frame.
+    /// - [`FeatureError::NotFinite`] for the first sample that is not a finite number.
+    /// - [`FeatureError::Overflow`] for samples so large that their power is infinite.
+    pub fn extract(&self, samples: &[Complex32]) -> Result<SpectralMap<T>, FeatureError> {
+        let mut stream = self.stream(Some(samples.len()))?;
+        let mut by_frame = Vec::new();
+        stream.push(samples, |row| by_frame.extend_from_slice(row))?;
+        stream.finish(|row| by_frame.extend_from_slice(row))?;
+        let rows = self.rows();
+        let frames = by_frame.len() / rows;
+        let value = |index: usize| by_frame[index % frames * rows + index / frames];
+        Ok(SpectralMap { rows, frames, values: (0..by_frame.len()).map(value).collect() })
+    }
+}
+
+/// A recording that comes in chunks.
+///
+/// The frames are the same, to the last bit, as those of the whole recording; memory is taken for
+/// two frames of samples, however long the recording is, and none is allocated on the way.
+#[derive(Debug)]
+pub struct SpectralStream<'a, T: Real> {
+    extractor: &'a SpectralExtractor<T>,
+    averager: Averager<T>,
+    levels: Vec<T>,
+    coefficients: Vec<T>,
+    frames: usize,
+    sample_count: Option<usize>,
+}
+
+impl<T: Real> SpectralStream<'_, T> {
+    /// Takes the next samples, and hands the frames that are complete with them to `sink`, `[rows]`
+    /// each.
+    ///
+    /// # Errors
+    ///
+    /// - [`FeatureError::NotFinite`] for the first sample that is not a finite number.
+    /// - [`FeatureError::Overflow`] for samples so large that their power is infinite.
+    pub fn push(
+        &mut self,
+        samples: &[Complex32],
+        mut sink: impl FnMut(&[T]),
+    ) -> Result<(), FeatureError> {
+        let Self { extractor, averager, levels, coefficients, frames, .. } = self;
+        averager.push(samples, &extractor.transform, |bins| {
+            *frames += 1;
+            extractor.finish_frame(bins, levels, coefficients, &mut sink)
+        })
+    }
+
+    /// Ends the recording, and hands on the frames that reach beyond its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::push`], and [`FeatureError::Empty`] and [`FeatureError::TooShort`] if there
+    /// was no frame.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the number of samples is not that with which the stream was started.
+    pub fn finish(self, mut sink: impl FnMut(&[T])) -> Result<(), FeatureError> {
+        let Self { extractor, mut averager, mut levels, mut coefficients, mut frames, .. } = self;
+        let sample_count = averager.finish(&extractor.transform, |bins| {
+            frames += 1;
+            extractor.finish_frame(bins, &mut levels, &mut coefficients, &mut sink)
+        })?;
+        if let Some(expected) = self.sample_count {
+            assert_eq!(sample_count, expected, "the recording has the length that was stated");
+        }
+        match (sample_count, frames) {
+            (0, _) => Err(FeatureError::Empty),
+            (_, 0) => {
+                let frame_length = extractor.transform.length();
+                Err(FeatureError::TooShort { frame_length, sample_count })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T: Real> SpectralExtractor<T> {
+    /// Turns the bins of a frame into a row; returns whether all are finite.
+    fn finish_frame(
+        &self,
+        bins: &[T],
+        levels: &mut [T],
+        coefficients: &mut [T],
+        sink: &mut impl FnMut(&[T]),
+    ) -> bool {
+        match &self.bank {
+            Some(bank) => bank.apply(bins, levels),
+            None => levels.copy_from_slice(bins),
+        }
+        if !self.arch.dispatch(ToDecibels { values: levels, value_min: self.value_min }) {
+            return false;
+        }
+        match &self.cepstrum {
+            Some(cepstrum) => {
+                cepstrum.apply(levels, coefficients);
+                sink(coefficients);
+            }
+            None => sink(levels),
+        }
+        true
+    }
+}
+
+/// Converts powers to decibels; returns whether all were finite.
+struct ToDecibels<'a, T> {
+    values: &'a mut [T],
+    value_min: T,
+}
+
+impl<T: Real> WithSimd for ToDecibels<'_, T> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        let mut usable = true;
+        for value in self.values {
+            usable &= value.is_usable();
+            let floored = if *value > self.value_min { *value } else { self.value_min };
+            *value = floored.decibels();
+        }
+        usable
+    }
+}

@@ -1,0 +1,86 @@
+//! Frames are computed without allocating.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use heimdall_features::{
+    FeatureConfig, FeatureExtractor, FilterBankConfig, FilterBankKind, Framing, SpectralConfig,
+    SpectralExtractor, SpectralRows,
+};
+use num_complex::Complex32;
+
+/// Counts what the system's allocator is asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(unsafe_code, reason = "an allocator cannot be written without it; this one only counts")]
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    work();
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+fn carrier(length: usize) -> Vec<Complex32> {
+    (0..length).map(|n| Complex32::cis(0.1 * n as f32)).collect()
+}
+
+/// One test, as others of the same process would be counted too.
+#[test]
+fn number_of_allocations_does_not_depend_on_the_number_of_frames() {
+    assert!(allocations(|| drop(vec![1])) > 0, "allocations are counted");
+
+    let samples = carrier(200_000);
+    let bank =
+        FilterBankConfig { bands: 40, kind: FilterBankKind::MelFolded, ..Default::default() };
+    let all_rows = [
+        SpectralRows::Bins,
+        SpectralRows::Bands { bank: bank.clone() },
+        SpectralRows::Cepstrum { bank, coefficients: 13 },
+    ];
+    for rows in all_rows {
+        let framing = Framing::Hop { hop_length: 128, center: false };
+        let config = SpectralConfig { fft_length: 512, framing, rows, ..SpectralConfig::default() };
+        let extractor = SpectralExtractor::<f32>::new(&config, 12_000.0).expect("it is valid");
+        let mut stream = extractor.stream(None).expect("it has no length");
+        let mut frames = 0;
+        let counted = allocations(|| {
+            for chunk in samples.chunks(1_000) {
+                stream.push(chunk, |_| frames += 1).expect("samples are finite");
+            }
+        });
+        assert_eq!((counted, frames), (0, 1 + (200_000 - 512) / 128), "{:?}", config.rows);
+    }
+
+    let extractor =
+        FeatureExtractor::new(&FeatureConfig::default(), 24_000.0).expect("it is valid");
+    let counted = |length: usize| {
+        allocations(|| drop(extractor.extract(&samples[..length]).expect("samples are finite")))
+    };
+    // 32 single transforms, and 1561 in groups, which take two sums more.
+    let (few, many) = (counted(2_000), counted(200_000));
+    assert!(few <= 20 && many <= few + 2, "{few} and {many} allocations");
+}

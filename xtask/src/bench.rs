@@ -1,0 +1,25 @@
+//! Benchmarks: each is a program of the crate that it measures, and prints a table.
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::command::cargo;
+use crate::python;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Time feature extraction beside its bare transforms, SciPy and librosa
+    Features,
+}
+
+/// Runs a benchmark, with optimization.
+pub(crate) fn bench(what: &Bench) -> Result<()> {
+    match what {
+        Bench::Features => {
+            let python = python::install()?;
+            let python = ("HEIMDALL_TEST_PYTHON", &*python.to_string_lossy());
+            cargo(&["bench", "--package", "heimdall-features", "--bench", "features"], &[python])
+        }
+    }
+}
