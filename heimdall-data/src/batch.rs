@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use heimdall_features::{ClassicalFix, ReceiverScalars};
 
+use crate::drop_out::ReceiverDropOut;
 use crate::{DataError, HeimdallDataset};
 
 /// Batches that are read ahead, when nobody says otherwise.
@@ -16,6 +18,20 @@ const PREFETCH: usize = 2;
 pub struct Batch {
     /// Levels, `[batch, receivers, bands, frames]`, in dB; zero where a receiver is absent.
     pub levels: Tensor<4>,
+    /// Numbers of each receiver, `[batch, receivers, 6]`: the fields of [`ReceiverScalars`] in their
+    /// order; zeros where a receiver is absent.
+    pub scalars: Tensor<3>,
+    /// Which receivers recorded something, `[batch, receivers]`: 1, else 0.
+    pub mask: Tensor<2>,
+    /// Where the receivers stand, `[batch, receivers, 2]`: east and north, in km.
+    pub receivers_km: Tensor<3>,
+    /// Where a classical method puts the source, `[batch, 2]`: east and north, in km; zeros where it
+    /// has no answer.
+    pub fix_km: Tensor<2>,
+    /// Its covariance, `[batch, 3]`: east, east-north and north, in km²; zeros without a fix.
+    pub fix_covariance_km2: Tensor<2>,
+    /// Whether there is a fix, `[batch, 1]`: 0 no, 1 yes, 2 yes but ambiguous.
+    pub fix_status: Tensor<2>,
     /// Where the sources are, `[batch, 2]`: east and north, in km.
     pub position_km: Tensor<2>,
     /// Indices of the events in their set.
@@ -43,6 +59,7 @@ pub struct Batcher {
     dataset: HeimdallDataset,
     batch_size: usize,
     prefetch: usize,
+    drop_out: Option<ReceiverDropOut>,
 }
 
 impl Batcher {
@@ -59,13 +76,23 @@ impl Batcher {
         if let Some(label) = dataset.labels().iter().find(|label| label.position_km.is_none()) {
             return Err(DataError::Unlabelled { event: label.event.clone() });
         }
-        Ok(Self { dataset: dataset.clone(), batch_size, prefetch: PREFETCH })
+        Ok(Self { dataset: dataset.clone(), batch_size, prefetch: PREFETCH, drop_out: None })
     }
 
     /// Reads this many batches ahead; memory is bounded by them, not by the set.
     #[must_use]
     pub fn with_prefetch(self, batches: usize) -> Self {
         Self { prefetch: batches, ..self }
+    }
+
+    /// Takes each receiver away from each event with a probability, as long as one is left, in a
+    /// shuffled order. Which ones depends on the seed, the epoch and the name of the event alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::InvalidProbability`] if `probability` is not at least 0 and below 1.
+    pub fn with_receiver_drop_out(self, probability: f64) -> Result<Self, DataError> {
+        Ok(Self { drop_out: Some(ReceiverDropOut::new(probability)?), ..self })
     }
 
     /// Number of batches in this order.
@@ -79,11 +106,11 @@ impl Batcher {
     pub fn iter(&self, order: BatchOrder, device: &Device) -> Batches {
         let order_of_events = event_order(self.dataset.len(), order);
         let ranges = batch_ranges(self.dataset.len(), self.batch_size, order);
-        let dataset = self.dataset.clone();
+        let (dataset, drop_out) = (self.dataset.clone(), self.drop_out);
         let (sender, receiver) = sync_channel(self.prefetch);
         let reader = thread::spawn(move || {
             for range in ranges {
-                let arrays = read_batch(&dataset, &order_of_events[range]);
+                let arrays = read_batch(&dataset, &order_of_events[range], order, drop_out);
                 let failed = arrays.is_err();
                 // Nobody receives any more when the iterator was dropped.
                 if sender.send(arrays).is_err() || failed {
@@ -103,11 +130,15 @@ pub struct Batches {
     device: Device,
 }
 
-/// A batch before it is on a device.
+/// A batch before it is on a device: the fields are those of [`Batch`].
 #[derive(Debug)]
 struct BatchArrays {
     levels_db: Vec<f32>,
     levels_shape: [usize; 4],
+    scalars: Vec<f32>,
+    mask: Vec<f32>,
+    receivers_km: Vec<f32>,
+    fixes: Vec<f32>,
     positions_km: Vec<f32>,
     events: Vec<usize>,
 }
@@ -148,33 +179,65 @@ impl Drop for Batches {
 impl BatchArrays {
     /// Puts the batch on a device.
     fn into_batch(self, device: &Device) -> Batch {
-        let rows = self.events.len();
+        let [rows, receivers, ..] = self.levels_shape;
+        let fixes = tensor(self.fixes, [rows, ClassicalFix::COUNT], device);
         Batch {
-            levels: Tensor::from_data(TensorData::new(self.levels_db, self.levels_shape), device),
-            position_km: Tensor::from_data(TensorData::new(self.positions_km, [rows, 2]), device),
+            levels: tensor(self.levels_db, self.levels_shape, device),
+            scalars: tensor(self.scalars, [rows, receivers, ReceiverScalars::COUNT], device),
+            mask: tensor(self.mask, [rows, receivers], device),
+            receivers_km: tensor(self.receivers_km, [rows, receivers, 2], device),
+            fix_km: fixes.clone().narrow(1, 0, 2),
+            fix_covariance_km2: fixes.clone().narrow(1, 2, 3),
+            fix_status: fixes.narrow(1, 5, 1),
+            position_km: tensor(self.positions_km, [rows, 2], device),
             events: self.events,
         }
     }
 }
 
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
 /// Reads some events of a set into one array.
-fn read_batch(dataset: &HeimdallDataset, events: &[usize]) -> Result<BatchArrays, DataError> {
-    let shape = dataset.header().shape;
-    let mut levels_db = Vec::with_capacity(events.len() * shape.len());
-    let mut positions_km = Vec::with_capacity(events.len() * 2);
-    for &event in events {
-        let (label, features) = dataset.get(event)?;
-        let position = label.position_km.expect("the batcher refuses events without one");
-        levels_db.extend_from_slice(&features.levels_db);
-        // Kilometers of a region fit single precision to a few centimeters.
-        positions_km.extend([position.east_km as f32, position.north_km as f32]);
-    }
-    Ok(BatchArrays {
-        levels_db,
+fn read_batch(
+    dataset: &HeimdallDataset,
+    events: &[usize],
+    order: BatchOrder,
+    drop_out: Option<ReceiverDropOut>,
+) -> Result<BatchArrays, DataError> {
+    let header = dataset.header();
+    let shape = header.shape;
+    // Kilometers of a region fit single precision to a few centimeters.
+    let receivers_km = header.receivers.iter().flat_map(|receiver| {
+        let local = header.frame.to_local(&receiver.position);
+        [local.east_km as f32, local.north_km as f32]
+    });
+    let receivers_km: Vec<f32> = receivers_km.collect();
+
+    let mut arrays = BatchArrays {
+        levels_db: Vec::with_capacity(events.len() * shape.len()),
         levels_shape: [events.len(), shape.receivers, shape.bands, shape.frames],
-        positions_km,
+        scalars: Vec::with_capacity(events.len() * shape.receivers * ReceiverScalars::COUNT),
+        mask: Vec::with_capacity(events.len() * shape.receivers),
+        receivers_km: receivers_km.repeat(events.len()),
+        fixes: Vec::with_capacity(events.len() * ClassicalFix::COUNT),
+        positions_km: Vec::with_capacity(events.len() * 2),
         events: events.to_vec(),
-    })
+    };
+    for &event in events {
+        let (label, mut features) = dataset.get(event)?;
+        if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, drop_out) {
+            drop_out.apply(&mut features, seed, epoch, &label.event);
+        }
+        let position = label.position_km.expect("the batcher refuses events without one");
+        arrays.levels_db.extend_from_slice(&features.levels_db);
+        arrays.scalars.extend(features.scalar_rows());
+        arrays.mask.extend(features.mask());
+        arrays.fixes.extend(ClassicalFix::to_row(features.fix));
+        arrays.positions_km.extend([position.east_km as f32, position.north_km as f32]);
+    }
+    Ok(arrays)
 }
 
 /// Puts the indices below `events` into an order.
@@ -211,6 +274,7 @@ fn batch_ranges(events: usize, batch_size: usize, order: BatchOrder) -> Vec<Rang
 
 #[cfg(test)]
 mod tests {
+    use heimdall_features::FeatureMap;
     use proptest::prelude::*;
 
     use super::*;
@@ -242,6 +306,48 @@ mod tests {
                 batch.events.iter().flat_map(|&e| [e as f32, -0.5 * e as f32]).collect();
             assert_eq!(positions_km, expected);
         }
+    }
+
+    #[test]
+    fn side_inputs_are_those_of_the_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 3);
+        let batcher = Batcher::new(&dataset, 3).unwrap();
+
+        let batch = batcher.iter(BatchOrder::Stored, &Device::flex()).next().unwrap().unwrap();
+
+        let maps: Vec<_> = (0..3).map(|e| feature_map(header(2, 4, 3).shape, e)).collect();
+        let values = |tensor: Tensor<3>| tensor.try_into_vec_as::<f32>().unwrap();
+        let rows = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().unwrap();
+        let scalars: Vec<f32> = maps.iter().flat_map(FeatureMap::scalar_rows).collect();
+        assert_eq!(batch.scalars.dims(), [3, 2, 6]);
+        assert_eq!(values(batch.scalars), scalars);
+        assert_eq!(rows(batch.mask), maps.iter().flat_map(FeatureMap::mask).collect::<Vec<_>>());
+        // All receivers stand at the origin.
+        assert_eq!(batch.receivers_km.dims(), [3, 2, 2]);
+        assert!(values(batch.receivers_km).iter().all(|km| km.abs() < 1e-9));
+        assert_eq!(rows(batch.fix_km), [0.0, 0.0, 1.5, -1.0, 2.5, -2.0]);
+        assert_eq!(rows(batch.fix_covariance_km2), [0.0, 0.0, 0.0, 2.0, 0.25, 2.0, 3.0, 0.25, 2.0]);
+        assert_eq!(rows(batch.fix_status), [0.0, 1.0, 2.0]);
+    }
+
+    /// Receivers are missing when the order is one to learn from, and only then.
+    #[test]
+    fn receivers_are_dropped_in_a_shuffled_order_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 40);
+        let batcher = Batcher::new(&dataset, 40).unwrap().with_receiver_drop_out(0.5).unwrap();
+        let present = |order| {
+            let batch = batcher.iter(order, &Device::flex()).next().unwrap().unwrap();
+            batch.mask.sum().into_scalar::<f32>()
+        };
+
+        let stored = present(BatchOrder::Stored);
+        let shuffled = present(SHUFFLED);
+
+        // 13 events have two receivers there; one of them goes in three of four.
+        assert!((stored - 53.0).abs() < 0.1, "{stored}");
+        assert!(shuffled < stored && (shuffled - present(SHUFFLED)).abs() < 1e-6, "{shuffled}");
     }
 
     #[test]

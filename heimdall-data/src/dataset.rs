@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
-use heimdall_features::FeatureMap;
+use heimdall_features::{ClassicalFix, FeatureMap, ReceiverScalars};
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
-use crate::shard::{INDEX_FILE, Index, Precision, SCALARS, scalars_from_row, shard_layout};
+use crate::shard::{INDEX_FILE, Index, Precision, shard_layout};
 use crate::{DataError, EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Part};
 
 /// Longest header of a shard that is believed, in bytes; a real one has some three hundred.
@@ -45,6 +45,8 @@ struct OpenShard {
     /// Event of the folder that is the first one here.
     first: usize,
     scalars_start: u64,
+    /// Version 1 of the format has none.
+    fix_start: Option<u64>,
     levels_start: u64,
     present_start: u64,
 }
@@ -200,7 +202,7 @@ impl OpenShard {
             damaged("a header in JSON".to_owned(), format!("one with an error: {error}"))
         })?;
 
-        let layout = shard_layout(index.header.shape, index.precision, events);
+        let layout = shard_layout(&index.header, index.precision, events);
         for (name, expected) in &layout {
             let describe = |dtype, shape: &[usize]| format!("`{name}` as {dtype} {shape:?}");
             let Some(actual) = metadata.info(name) else {
@@ -225,8 +227,10 @@ impl OpenShard {
             let info = metadata.info(name).expect("the layout was just compared");
             8 + length + info.data_offsets.0 as u64
         };
+        let has_fix = layout.iter().any(|(name, _)| *name == "fix");
         Ok(Self {
             scalars_start: start("scalars"),
+            fix_start: has_fix.then(|| start("fix")),
             levels_start: start("levels"),
             present_start: start("present"),
             file: Mutex::new(file),
@@ -244,37 +248,46 @@ impl OpenShard {
     ) -> Result<FeatureMap, io::Error> {
         let shape = header.shape;
         let mut levels = vec![0; shape.len() * precision.bytes()];
-        let mut scalars = vec![0; shape.receivers * SCALARS * 4];
+        let mut scalars = vec![0; shape.receivers * ReceiverScalars::COUNT * 4];
+        let mut fix = vec![0; ClassicalFix::COUNT * 4];
         let mut present = vec![0; shape.receivers];
         {
             // A thread that panicked while it held the file left nothing half-changed behind.
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
             for (start, buffer) in [
-                (self.levels_start, &mut levels),
-                (self.scalars_start, &mut scalars),
-                (self.present_start, &mut present),
+                (Some(self.levels_start), &mut levels),
+                (Some(self.scalars_start), &mut scalars),
+                (self.fix_start, &mut fix),
+                (Some(self.present_start), &mut present),
             ] {
+                let Some(start) = start else { continue };
                 file.seek(SeekFrom::Start(start + (event * buffer.len()) as u64))?;
                 file.read_exact(buffer)?;
             }
         }
 
         let (pairs, _) = levels.as_chunks::<2>();
-        let (quads, _) = levels.as_chunks::<4>();
         let levels_db = match precision {
             Precision::F16 => pairs.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            Precision::F32 => quads.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Precision::F32 => floats(&levels),
         };
-        let (values, _) = scalars.as_chunks::<4>();
-        let values: Vec<f32> = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        let (rows, _) = values.as_chunks::<SCALARS>();
+        let scalars = floats(&scalars);
+        let (rows, _) = scalars.as_chunks();
         let scalars = rows
             .iter()
             .zip(&present)
-            .map(|(&row, &present)| (present != 0).then(|| scalars_from_row(row)))
+            .map(|(&row, &present)| (present != 0).then(|| ReceiverScalars::from_row(row)))
             .collect();
-        Ok(FeatureMap { shape, levels_db, scalars })
+        let fix = floats(&fix).try_into().expect("the row has its length");
+        let fix = ClassicalFix::from_row(fix);
+        Ok(FeatureMap { shape, levels_db, scalars, fix })
     }
+}
+
+/// Takes little-endian bytes for single precision.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (quads, _) = bytes.as_chunks::<4>();
+    quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect()
 }
 
 /// Reads the description of a folder, its version first.
@@ -335,6 +348,26 @@ mod tests {
             let expected = (label(event), feature_map(header(2, 4, 3).shape, event));
             assert_eq!(dataset.get(event).unwrap(), expected);
         }
+    }
+
+    /// Version 1 is version 2 without the tensor of the fixes.
+    #[test]
+    fn first_version_is_read_without_fixes() {
+        let folder = tempfile::tempdir().unwrap();
+        dataset(folder.path(), 3);
+        let index = folder.path().join(INDEX_FILE);
+        let text = fs::read_to_string(&index).unwrap();
+        fs::write(&index, text.replace("\"format_version\": 2", "\"format_version\": 1")).unwrap();
+        let shard = folder.path().join("shard-00000.safetensors");
+        let bytes = fs::read(&shard).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let kept: Vec<_> = tensors.iter().filter(|(name, _)| *name != "fix").collect();
+        fs::write(&shard, safetensors::serialize(kept, None).unwrap()).unwrap();
+
+        let dataset = HeimdallDataset::open(folder.path()).unwrap();
+
+        let expected = FeatureMap { fix: None, ..feature_map(header(2, 4, 3).shape, 1) };
+        assert_eq!(dataset.get(1).unwrap(), (label(1), expected));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use heimdall_features::ClassicalFix;
 use thiserror::Error;
 
 /// An error of this crate.
@@ -426,6 +427,27 @@ pub enum DataError {
         event: String,
         /// The level, in dB.
         level_db: f32,
+    },
+
+    /// A classical fix is no position with a covariance.
+    #[error(
+        "the classical fix of event `{event}` must have a finite position and a positive definite \
+         covariance, but is at {:?} km with {:?} km²", fix.position_km, fix.covariance_km2
+    )]
+    InvalidFix {
+        /// Name of the event.
+        event: String,
+        /// The fix.
+        fix: ClassicalFix,
+    },
+
+    /// A probability is none.
+    #[error("`{field}` must be at least 0 and below 1, but is {actual}")]
+    InvalidProbability {
+        /// Path of the field, as the user wrote it: `receiver_drop_out`.
+        field: &'static str,
+        /// The value that was given.
+        actual: f64,
     },
 
     /// Features were written by a newer release.

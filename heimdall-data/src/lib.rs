@@ -20,6 +20,7 @@
 mod batch;
 mod catalog;
 mod dataset;
+mod drop_out;
 mod error;
 mod import;
 mod recording;

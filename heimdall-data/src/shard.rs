@@ -3,9 +3,12 @@
 //! ```text
 //! features.json                what the features are, the events in order, the shards; written last
 //! shard-00000.safetensors      scalars  [events, receivers, 6]              f32
-//! shard-00001.safetensors      levels   [events, receivers, bands, frames]  f16 or f32, in dB
-//! …                            present  [events, receivers]                 u8, 0 or 1
+//! shard-00001.safetensors      fix      [events, 6]                         f32, in km and km²
+//! …                            levels   [events, receivers, bands, frames]  f16 or f32, in dB
+//!                              present  [events, receivers]                 u8, 0 or 1
 //! ```
+//!
+//! Version 1 had no `fix`; it is read as features without one.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,7 +16,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use heimdall_features::{FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
+use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, LocalPosition, Receiver};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -22,14 +25,13 @@ use serde::{Deserialize, Serialize};
 use crate::DataError;
 
 /// Version of the layout that is written, and the newest one that is read.
-pub const FEATURE_FORMAT_VERSION: u32 = 1;
+pub const FEATURE_FORMAT_VERSION: u32 = 2;
 
 /// Name of the file that describes a folder of features.
 pub(crate) const INDEX_FILE: &str = "features.json";
 
-/// Numbers that are kept of each receiver: the fields of [`ReceiverScalars`] in their order, with
-/// `detected` as 0 or 1.
-pub(crate) const SCALARS: usize = 6;
+/// Oldest version whose shards hold the classical fix of each event.
+pub(crate) const FIX_FORMAT_VERSION: u32 = 2;
 
 /// Most events in a shard.
 const EVENTS_PER_SHARD_MAX: usize = 1024;
@@ -145,6 +147,7 @@ pub struct ShardWriter {
 struct PendingShard {
     events: usize,
     scalars: Vec<u8>,
+    fix: Vec<u8>,
     levels: Vec<u8>,
     present: Vec<u8>,
 }
@@ -211,6 +214,7 @@ impl ShardWriter {
     /// - [`DataError::Duplicate`] if there is an event of this name.
     /// - [`DataError::HeaderMismatch`] if the features have another shape than the header says.
     /// - [`DataError::UnstorableLevel`] if a level is not finite in the precision of the folder.
+    /// - [`DataError::InvalidFix`] if the classical fix is no position with a covariance.
     /// - [`DataError::Write`] if a shard is full and cannot be written.
     pub fn push(&mut self, label: EventLabel, features: &FeatureMap) -> Result<(), DataError> {
         let shape = self.header.shape;
@@ -238,6 +242,11 @@ impl ShardWriter {
         };
         if let Some(&level_db) = features.levels_db.iter().find(unstorable) {
             return Err(DataError::UnstorableLevel { event: label.event, level_db });
+        }
+        if let Some(fix) = features.fix
+            && !fix.is_valid()
+        {
+            return Err(DataError::InvalidFix { event: label.event, fix });
         }
 
         self.pending.push(features, self.precision);
@@ -270,7 +279,7 @@ impl ShardWriter {
     fn write_shard(&mut self) -> Result<(), DataError> {
         let pending = std::mem::take(&mut self.pending);
         let file = format!("shard-{:05}.safetensors", self.shards.len());
-        let layout = shard_layout(self.header.shape, self.precision, pending.events);
+        let layout = shard_layout(&self.header, self.precision, pending.events);
         let tensors = layout.into_iter().map(|(name, info)| (name.to_owned(), info)).collect();
         let metadata = Metadata::new(None, tensors).expect("the layout has no gaps");
         let mut header = serde_json::to_vec(&metadata).expect("names and numbers become JSON");
@@ -280,7 +289,7 @@ impl ShardWriter {
         let length = (header.len() as u64).to_le_bytes();
         write_renamed(
             &self.folder.join(&file),
-            &[&length, &header, &pending.scalars, &pending.levels, &pending.present],
+            &[&length, &header, &pending.scalars, &pending.fix, &pending.levels, &pending.present],
         )?;
         self.shards.push(ShardEntry { file, events: pending.events });
         Ok(())
@@ -290,11 +299,9 @@ impl ShardWriter {
 impl PendingShard {
     /// Appends an event.
     fn push(&mut self, features: &FeatureMap, precision: Precision) {
-        for scalars in &features.scalars {
-            let row = scalars.as_ref().map_or([0.0; SCALARS], scalars_to_row);
-            self.scalars.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-            self.present.push(u8::from(scalars.is_some()));
-        }
+        self.scalars.extend(features.scalar_rows().flat_map(f32::to_le_bytes));
+        self.present.extend(features.scalars.iter().map(|scalars| u8::from(scalars.is_some())));
+        self.fix.extend(ClassicalFix::to_row(features.fix).into_iter().flat_map(f32::to_le_bytes));
         let levels = features.levels_db.iter();
         match precision {
             Precision::F16 => {
@@ -313,51 +320,29 @@ fn events_per_shard(shape: FeatureShape, precision: Precision) -> usize {
 
 /// Tensors of a shard in the order of their bytes, the ones with the larger elements first.
 pub(crate) fn shard_layout(
-    shape: FeatureShape,
+    header: &FeatureHeader,
     precision: Precision,
     events: usize,
-) -> [(&'static str, TensorInfo); 3] {
-    let FeatureShape { receivers, bands, frames } = shape;
-    let levels = shape.len() * precision.bytes();
-    let scalars_end = events * receivers * SCALARS * 4;
-    let levels_end = scalars_end + events * levels;
-    let tensor = |dtype, shape, from, to| TensorInfo { dtype, shape, data_offsets: (from, to) };
-    [
-        ("scalars", tensor(Dtype::F32, vec![events, receivers, SCALARS], 0, scalars_end)),
-        (
-            "levels",
-            tensor(
-                precision.dtype(),
-                vec![events, receivers, bands, frames],
-                scalars_end,
-                levels_end,
-            ),
-        ),
-        (
-            "present",
-            tensor(Dtype::U8, vec![events, receivers], levels_end, levels_end + events * receivers),
-        ),
-    ]
-}
+) -> Vec<(&'static str, TensorInfo)> {
+    let FeatureShape { receivers, bands, frames } = header.shape;
+    let scalars = ("scalars", Dtype::F32, 4, vec![events, receivers, ReceiverScalars::COUNT]);
+    let fix = ("fix", Dtype::F32, 4, vec![events, ClassicalFix::COUNT]);
+    let levels =
+        ("levels", precision.dtype(), precision.bytes(), vec![events, receivers, bands, frames]);
+    let present = ("present", Dtype::U8, 1, vec![events, receivers]);
 
-/// Lays the numbers of a receiver out as they are stored.
-fn scalars_to_row(scalars: &ReceiverScalars) -> [f32; SCALARS] {
-    let ReceiverScalars { power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected } =
-        *scalars;
-    [power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, f32::from(u8::from(detected))]
-}
-
-/// Undoes [`scalars_to_row`].
-pub(crate) fn scalars_from_row(row: [f32; SCALARS]) -> ReceiverScalars {
-    let [power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected] = row;
-    ReceiverScalars {
-        power_db,
-        noise_psd_db,
-        snr_db,
-        bandwidth_hz,
-        kurtosis,
-        detected: detected > 0.5,
-    }
+    let has_fix = header.format_version >= FIX_FORMAT_VERSION;
+    let mut from = 0;
+    [Some(scalars), has_fix.then_some(fix), Some(levels), Some(present)]
+        .into_iter()
+        .flatten()
+        .map(|(name, dtype, element_bytes, shape)| {
+            let to = from + element_bytes * shape.iter().product::<usize>();
+            let info = TensorInfo { dtype, shape, data_offsets: (from, to) };
+            from = to;
+            (name, info)
+        })
+        .collect()
 }
 
 /// Writes a file under a temporary name, and renames it when it is complete.
@@ -416,7 +401,7 @@ mod tests {
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(tensors.tensor("levels").unwrap().shape(), [3, 2, 4, 3]);
         assert_eq!(tensors.tensor("levels").unwrap().dtype(), Dtype::F16);
-        assert_eq!(tensors.tensor("scalars").unwrap().shape(), [3, 2, SCALARS]);
+        assert_eq!(tensors.tensor("scalars").unwrap().shape(), [3, 2, ReceiverScalars::COUNT]);
         let present = tensors.tensor("present").unwrap();
         let expected: Vec<u8> = (0..3)
             .flat_map(|event| feature_map(header.shape, event).scalars)
@@ -473,6 +458,20 @@ mod tests {
         let error = half.unwrap_err();
         assert!(error.to_string().contains("event-0000"), "{error}");
         assert!(single.is_ok());
+    }
+
+    #[test]
+    fn fix_without_a_covariance_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = header(2, 4, 3);
+        let mut features = feature_map(header.shape, 1);
+        features.fix.as_mut().unwrap().covariance_km2 = [1.0, 1.0, 1.0];
+
+        let mut writer = ShardWriter::create(folder.path(), &header).unwrap();
+        let error = writer.push(label(1), &features).unwrap_err();
+
+        assert!(matches!(error, DataError::InvalidFix { .. }), "{error}");
+        assert!(error.to_string().contains("event-0001"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use heimdall_features::{FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
+use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 
 use crate::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter};
@@ -65,7 +65,17 @@ pub(crate) fn feature_map(shape: FeatureShape, event: usize) -> FeatureMap {
             })
         })
         .collect();
-    FeatureMap { shape, levels_db, scalars }
+    FeatureMap { shape, levels_db, scalars, fix: fix(event) }
+}
+
+/// A fix for two of three events, of which every other is ambiguous.
+fn fix(event: usize) -> Option<ClassicalFix> {
+    let event_f32 = event as f32;
+    (!event.is_multiple_of(3)).then_some(ClassicalFix {
+        position_km: [event_f32 + 0.5, -event_f32],
+        covariance_km2: [1.0 + event_f32, 0.25, 2.0],
+        ambiguous: event.is_multiple_of(2),
+    })
 }
 
 /// A folder with this many events of 2 × 4 × 3, opened.

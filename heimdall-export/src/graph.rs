@@ -204,15 +204,43 @@ impl Graph {
 
     /// Takes a column of a matrix: `[batch, columns]` to `[batch, 1]`.
     pub(crate) fn column(&mut self, a: &Value, index: i64) -> Value {
-        let starts = self.constant_i64("starts", &[index]);
-        let ends = self.constant_i64("ends", &[index + 1]);
-        let axes = self.constant_i64("axes", &[1]);
+        self.slice(a, 1, index, index + 1)
+    }
+
+    /// Takes what lies from `start` up to `end` along an axis.
+    pub(crate) fn slice(&mut self, a: &Value, axis: i64, start: i64, end: i64) -> Value {
+        let starts = self.constant_i64("starts", &[start]);
+        let ends = self.constant_i64("ends", &[end]);
+        let axes = self.constant_i64("axes", &[axis]);
         self.node("Slice", &[a, &starts, &ends, &axes], &[], a.element)
+    }
+
+    /// Gives each event of a value another shape of as many elements.
+    pub(crate) fn reshape(&mut self, a: &Value, shape: &[usize]) -> Value {
+        // A zero keeps the length of the axis, which is the batch.
+        self.reshape_from(a, 0, shape)
+    }
+
+    /// Gives a value another shape, in which the first axis has the length that is left.
+    pub(crate) fn regroup(&mut self, a: &Value, shape: &[usize]) -> Value {
+        self.reshape_from(a, -1, shape)
+    }
+
+    fn reshape_from(&mut self, a: &Value, first: i64, shape: &[usize]) -> Value {
+        let axes: Vec<i64> =
+            std::iter::once(first).chain(shape.iter().map(|&length| axis(length))).collect();
+        let axes = self.constant_i64("shape", &axes);
+        self.node("Reshape", &[a, &axes], &[], a.element)
     }
 
     /// Joins columns to a matrix.
     pub(crate) fn columns(&mut self, columns: &[&Value]) -> Value {
-        self.node("Concat", columns, &[Attribute::Int("axis", 1)], columns[0].element)
+        self.join(columns, 1)
+    }
+
+    /// Joins values along an axis.
+    pub(crate) fn join(&mut self, values: &[&Value], axis: i64) -> Value {
+        self.node("Concat", values, &[Attribute::Int("axis", axis)], values[0].element)
     }
 
     /// Finishes the graph.

@@ -28,7 +28,8 @@
 //!
 //! let model = export(&network, &frame, shape, 1.2, &BTreeMap::new(), &config)?;
 //!
-//! let samples = [FeatureMap { shape, levels_db: vec![3.0; shape.len()], scalars: vec![None; 3] }];
+//! let silence = FeatureMap::assemble(shape, vec![None, None, None]);
+//! let samples = [FeatureMap { levels_db: vec![3.0; shape.len()], ..silence }];
 //! let parity = verify(model.bytes(), &network, &frame, 1.2, &samples, &config)?;
 //! assert!(parity.position_difference_m_max < 1.0);
 //! # Ok::<(), heimdall_export::ExportError>(())
@@ -41,6 +42,7 @@ mod lower;
 mod model;
 mod package;
 mod plane;
+mod port;
 mod proto;
 #[cfg(test)]
 mod sample;
@@ -48,6 +50,7 @@ mod verify;
 
 pub use config::{CheckConfig, ExportConfig};
 pub use error::ExportError;
-pub use model::{OnnxModel, Port, export};
+pub use model::{OnnxModel, export};
 pub use package::{PackageManifest, write_package};
+pub use port::Port;
 pub use verify::{Parity, verify};

@@ -1,5 +1,8 @@
 //! From the network to a graph, module by module.
 
+mod receiver_set;
+mod side;
+
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, Linear, PaddingConfig2d};
@@ -7,45 +10,16 @@ use burn::tensor::Tensor;
 use heimdall_features::FeatureShape;
 use heimdall_geo::LocalFrame;
 use heimdall_model::{
-    CovarianceKind, DEVIATION_FLOOR, Head, LocalizationNet, ResNet, ResidualBlock, Standardization,
+    CovarianceKind, DEVIATION_FLOOR, Head, LocalizationNet, LocalizationNetConfig, ResNet,
+    ResidualBlock, Standardization,
 };
 
 use crate::graph::{Attribute, Element, Graph, Value};
 use crate::plane::lift;
+use crate::port::{Input, OUTPUTS};
 use crate::proto::GraphProto;
 
-/// Name of the input.
-pub(crate) const INPUT: &str = "mel_spectrogram";
-/// Names of the outputs, in their order.
-pub(crate) const OUTPUTS: [&str; 3] = ["position", "uncertainty", "covariance_m2"];
-
-/// What the input and the outputs mean, in the order of the file.
-pub(crate) const MEANINGS: [(&str, &str); 4] = [
-    (
-        INPUT,
-        "levels of each receiver above its own noise floor, in dB, before any normalization; axes \
-         are receivers, bands from the lowest up, frames from the first on; 0 where a receiver is \
-         absent",
-    ),
-    (
-        OUTPUTS[0],
-        "latitude north and longitude east of the transmitter on WGS 84, in degrees; not a number \
-         where the estimate lies over no point of the Earth",
-    ),
-    (
-        OUTPUTS[1],
-        "one standard deviation of the position along latitude and longitude, in degrees, after \
-         recalibration; the meridian radius and the distance from the Earth's axis at the position \
-         give the scale",
-    ),
-    (
-        OUTPUTS[2],
-        "covariance of the position after recalibration, in square meters: rows and columns are \
-         east and north in the local plane",
-    ),
-];
-
-/// Writes the network, from levels in dB to degrees, as a graph.
+/// Writes the network, from what is known of an event to degrees, as a graph.
 ///
 /// What the forward pass of the network does in evaluation mode is written operator by operator, in
 /// 32 bits up to the heads. Batch norms are folded into the convolutions before them. From the
@@ -57,48 +31,106 @@ pub(crate) fn lower(
     sigma_scale: f64,
 ) -> GraphProto {
     let mut graph = Graph::new("heimdall-localization");
-    let [input, position, uncertainty, covariance] = MEANINGS.map(|(_, meaning)| meaning);
-    let FeatureShape { receivers, bands, frames } = shape;
-    let levels_db = graph.input(INPUT, Element::F32, &[receivers, bands, frames], input);
-
-    let config = network.config();
-    let x = standardize(&mut graph, &config.standardization, &levels_db);
-    let embedding = resnet(&mut graph, network.backbone(), &x);
-    graph.enter("position_head");
-    let position_raw = head(&mut graph, network.position_head(), &embedding);
-    graph.enter("uncertainty_head");
-    let uncertainty_raw = head(&mut graph, network.uncertainty_head(), &embedding);
-
-    graph.enter("estimate");
-    let [east_km, north_km] = mean_km(&mut graph, &config.standardization, &position_raw);
-    let cholesky = cholesky_km(
-        &mut graph,
-        &config.standardization,
-        config.covariance,
-        sigma_scale,
-        &uncertainty_raw,
-    );
-    let [east_variance, east_north, north_variance] = covariance_km2(&mut graph, &cholesky);
+    let inputs = GraphInputs::new(&mut graph, network.config(), shape);
+    let estimate = estimate(&mut graph, network, &inputs, shape, sigma_scale);
 
     graph.enter("degrees");
-    let lifted = lift(&mut graph, frame, &east_km, &north_km);
+    let [(position, position_meaning), (uncertainty, uncertainty_meaning), covariance] = OUTPUTS;
+    let [east_km, north_km] = &estimate.mean_km;
+    let lifted = lift(&mut graph, frame, east_km, north_km);
     let position_deg = graph.columns(&[&lifted.latitude_deg, &lifted.longitude_deg]);
-    graph.output(OUTPUTS[0], &position_deg, &[2], position);
+    graph.output(position, &position_deg, &[2], position_meaning);
 
-    let north_sigma_km = graph.square_root(&north_variance);
+    let [east_variance, east_north, north_variance] = &estimate.covariance_km2;
+    let north_sigma_km = graph.square_root(north_variance);
     let latitude_sigma = graph.multiply(&north_sigma_km, &lifted.latitude_deg_per_km);
-    let [east_sigma_km, ..] = &cholesky;
-    let longitude_sigma = graph.multiply(east_sigma_km, &lifted.longitude_deg_per_km);
+    let east_sigma_km = graph.square_root(east_variance);
+    let longitude_sigma = graph.multiply(&east_sigma_km, &lifted.longitude_deg_per_km);
     let uncertainty_deg = graph.columns(&[&latitude_sigma, &longitude_sigma]);
-    graph.output(OUTPUTS[1], &uncertainty_deg, &[2], uncertainty);
+    graph.output(uncertainty, &uncertainty_deg, &[2], uncertainty_meaning);
 
-    let flat = graph.columns(&[&east_variance, &east_north, &east_north, &north_variance]);
+    let flat = graph.columns(&[east_variance, east_north, east_north, north_variance]);
     let flat_m2 = graph.scaled(&flat, 1e6);
-    // A zero keeps the length of the axis, which is the batch.
-    let square = graph.constant_i64("shape", &[0, 2, 2]);
-    let covariance_m2 = graph.node("Reshape", &[&flat_m2, &square], &[], Element::F64);
-    graph.output(OUTPUTS[2], &covariance_m2, &[2, 2], covariance);
+    let covariance_m2 = graph.reshape(&flat_m2, &[2, 2]);
+    graph.output(covariance.0, &covariance_m2, &[2, 2], covariance.1);
     graph.finish()
+}
+
+/// The inputs of the graph, under what they are.
+pub(crate) struct GraphInputs(Vec<(Input, Value)>);
+
+impl GraphInputs {
+    fn new(graph: &mut Graph, config: &LocalizationNetConfig, shape: FeatureShape) -> Self {
+        let inputs = Input::of(config).into_iter().map(|input| {
+            let axes = input.shape(config, shape);
+            (input, graph.input(input.name(), Element::F32, &axes, input.meaning()))
+        });
+        Self(inputs.collect())
+    }
+
+    pub(crate) fn get(&self, input: Input) -> &Value {
+        let found = self.0.iter().find(|(known, _)| *known == input);
+        &found.expect("a network looks at inputs that it takes").1
+    }
+}
+
+/// A position and its covariance in the plane; every value is `[batch, 1]`, in 64 bits.
+struct GraphEstimate {
+    /// East and north.
+    mean_km: [Value; 2],
+    /// East, east-north and north, after recalibration.
+    covariance_km2: [Value; 3],
+}
+
+/// Adds a network, up to its estimate.
+fn estimate(
+    graph: &mut Graph,
+    network: &LocalizationNet,
+    inputs: &GraphInputs,
+    shape: FeatureShape,
+    sigma_scale: f64,
+) -> GraphEstimate {
+    let config = network.config();
+    let mut embeddings = Vec::new();
+    if let Some(network) = network.resnet() {
+        let x = standardize(graph, &config.standardization, inputs.get(Input::Levels));
+        embeddings.push(resnet(graph, network, &x));
+    }
+    if let (Some(layers), Some(side_inputs)) = (network.side(), &config.side_inputs) {
+        let x = side::flat(graph, side_inputs, &config.standardization, inputs);
+        embeddings.push(side::perceptron(graph, layers, &x));
+    }
+    if let (Some(set), Some(side_inputs)) = (network.set(), &config.side_inputs) {
+        let levels = standardize(graph, &config.standardization, inputs.get(Input::Levels));
+        let side = (side_inputs, &config.standardization);
+        embeddings.push(receiver_set::embedding(graph, set, (&levels, shape), side, inputs));
+    }
+    let embedding = graph.columns(&embeddings.iter().collect::<Vec<_>>());
+    graph.enter("position_head");
+    let position_raw = head(graph, network.position_head(), &embedding);
+    graph.enter("uncertainty_head");
+    let uncertainty_raw = head(graph, network.uncertainty_head(), &embedding);
+
+    graph.enter("estimate");
+    let (origin_km, unit_km) = match config.side_inputs {
+        Some(_) => side::correction(graph, &config.standardization, inputs, &position_raw),
+        None => spread(graph, &config.standardization),
+    };
+    let mean_km = [0_u8, 1].map(|axis| {
+        let raw = graph.column(&position_raw, axis.into());
+        let km = graph.multiply(&raw, &unit_km[usize::from(axis)]);
+        graph.add(&km, &origin_km[usize::from(axis)])
+    });
+    let unit_km = unit_km.map(|unit_km| graph.scaled(&unit_km, sigma_scale));
+    let cholesky_km = cholesky_km(graph, config.covariance, &unit_km, &uncertainty_raw);
+    GraphEstimate { mean_km, covariance_km2: covariance_km2(graph, &cholesky_km) }
+}
+
+/// Mean and spread of the positions, to the east and to the north, as constants.
+fn spread(graph: &mut Graph, standardization: &Standardization) -> ([Value; 2], [Value; 2]) {
+    let Standardization { position_mean_km, position_deviation_km, .. } = standardization;
+    let mut scalars = |values: [f32; 2]| values.map(|value| graph.scalar(value.into()));
+    (scalars(*position_mean_km), scalars(*position_deviation_km))
 }
 
 fn standardize(graph: &mut Graph, standardization: &Standardization, levels_db: &Value) -> Value {
@@ -212,46 +244,28 @@ fn linear(graph: &mut Graph, linear: &Linear, input: &Value) -> Value {
     graph.element_wise("Gemm", &[input, &weight, &bias])
 }
 
-/// The mean of the estimate: east and north, `[batch, 1]` each.
-fn mean_km(
-    graph: &mut Graph,
-    standardization: &Standardization,
-    position_raw: &Value,
-) -> [Value; 2] {
-    [0_u8, 1].map(|axis| {
-        let raw = graph.column(position_raw, axis.into());
-        let axis = usize::from(axis);
-        let km = graph.scaled(&raw, standardization.position_deviation_km[axis].into());
-        graph.shifted(&km, standardization.position_mean_km[axis].into())
-    })
-}
-
-/// The recalibrated Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
+/// The Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
 fn cholesky_km(
     graph: &mut Graph,
-    standardization: &Standardization,
     covariance: CovarianceKind,
-    sigma_scale: f64,
+    [east_km, north_km]: &[Value; 2],
     uncertainty_raw: &Value,
 ) -> [Value; 3] {
-    let [east_km, north_km] =
-        standardization.position_deviation_km.map(|km| f64::from(km) * sigma_scale);
-
     let first = graph.column(uncertainty_raw, 0);
     let first = softplus(graph, &first);
     let first = graph.shifted(&first, DEVIATION_FLOOR);
-    let l11 = graph.scaled(&first, east_km);
+    let l11 = graph.multiply(&first, east_km);
     let (l21, last) = match covariance {
         CovarianceKind::Diagonal => (graph.scaled(&l11, 0.0), 1),
         CovarianceKind::Full => {
             let below = graph.column(uncertainty_raw, 1);
-            (graph.scaled(&below, north_km), 2)
+            (graph.multiply(&below, north_km), 2)
         }
     };
     let second = graph.column(uncertainty_raw, last);
     let second = softplus(graph, &second);
     let second = graph.shifted(&second, DEVIATION_FLOOR);
-    [l11, l21, graph.scaled(&second, north_km)]
+    [l11, l21, graph.multiply(&second, north_km)]
 }
 
 /// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.

@@ -4,35 +4,24 @@ use std::collections::BTreeMap;
 
 use heimdall_features::FeatureShape;
 use heimdall_geo::LocalFrame;
-use heimdall_model::LocalizationNet;
+use heimdall_model::{LocalizationNet, LocalizationNetConfig};
 use prost::Message;
-use serde::{Deserialize, Serialize};
 
 use crate::graph::BATCH_AXIS;
-use crate::lower::{INPUT, MEANINGS, OUTPUTS, for_inference, lower};
+use crate::lower::{for_inference, lower};
+use crate::port::{Input, OUTPUTS, Port};
 use crate::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::{ExportConfig, ExportError};
 
 /// Version of the metadata that this crate writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// Name, type and shape of an input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Port {
-    /// Name.
-    pub name: String,
-    /// Type of the elements, as NumPy names it: `float32` or `float64`.
-    pub dtype: String,
-    /// Length of each axis; −1 for the batch, which may have any.
-    pub shape: Vec<i64>,
-}
-
 /// A network in the ONNX format, together with what it was made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxModel {
     bytes: Vec<u8>,
     shape: FeatureShape,
+    network: LocalizationNetConfig,
     frame: LocalFrame,
     sigma_scale: f64,
     opset: u32,
@@ -76,43 +65,45 @@ impl OnnxModel {
         &self.metadata
     }
 
+    /// The configuration of the network.
+    pub(crate) fn network(&self) -> &LocalizationNetConfig {
+        &self.network
+    }
+
     /// The inputs of the model, in their order.
     pub fn inputs(&self) -> Vec<Port> {
-        let FeatureShape { receivers, bands, frames } = self.shape;
-        vec![port(INPUT, "float32", &[receivers, bands, frames])]
+        let port = |input: Input| {
+            Port::new(input.name(), "float32", &input.shape(&self.network, self.shape))
+        };
+        Input::of(&self.network).into_iter().map(port).collect()
     }
 
     /// The outputs of the model, in their order.
     pub fn outputs(&self) -> Vec<Port> {
-        let [position, uncertainty, covariance] = OUTPUTS;
-        vec![
-            port(position, "float64", &[2]),
-            port(uncertainty, "float64", &[2]),
-            port(covariance, "float64", &[2, 2]),
-        ]
-    }
-}
-
-fn port(name: &str, dtype: &str, shape: &[usize]) -> Port {
-    let lengths = shape.iter().map(|&length| i64::try_from(length).expect("axes are short"));
-    Port {
-        name: name.to_owned(),
-        dtype: dtype.to_owned(),
-        shape: std::iter::once(-1).chain(lengths).collect(),
+        let shapes: [&[usize]; 3] = [&[2], &[2], &[2, 2]];
+        OUTPUTS.iter().zip(shapes).map(|(&(name, _), s)| Port::new(name, "float64", s)).collect()
     }
 }
 
 /// Writes a network in the ONNX format.
 ///
-/// The file takes levels in dB as they were extracted, and states degrees: standardization, batch
+/// The file takes features as they were extracted, and states degrees: standardization, batch
 /// norms, recalibration and the way from the local plane to degrees are inside.
 ///
 /// | | name | elements | shape |
 /// |---|---|---|---|
 /// | input | `mel_spectrogram` | float32, dB | `[batch_size, receivers, bands, frames]` |
+/// | input¹ | `scalars` | float32 | `[batch_size, receivers, 6]` |
+/// | input¹ | `mask` | float32, 0 or 1 | `[batch_size, receivers]` |
+/// | input¹ | `receivers_km` | float32, km | `[batch_size, receivers, 2]`: east, north |
+/// | input¹ | `fix_km` | float32, km | `[batch_size, 2]`: east, north |
+/// | input¹ | `fix_covariance_km2` | float32, km² | `[batch_size, 3]`: east, east-north, north |
+/// | input¹ | `fix_status` | float32, 0, 1 or 2 | `[batch_size, 1]` |
 /// | output | `position` | float64, ° | `[batch_size, 2]`: latitude, longitude |
 /// | output | `uncertainty` | float64, ° | `[batch_size, 2]`: 1 σ along latitude and longitude |
 /// | output | `covariance_m2` | float64, m² | `[batch_size, 2, 2]`: east, north |
+///
+/// ¹ if the network takes side inputs; one on side inputs alone has no `mel_spectrogram`.
 ///
 /// Standard deviations are multiplied by `sigma_scale`, covariances by its square. The entries of
 /// `metadata` go into the file under `heimdall.` and their key, beside those that this function
@@ -150,6 +141,7 @@ pub fn export(
     Ok(OnnxModel {
         bytes,
         shape,
+        network: network.config().clone(),
         frame: *frame,
         sigma_scale,
         opset: config.opset,
@@ -187,8 +179,10 @@ fn complete(
         ("sigma_scale", sigma_scale.to_string()),
     ];
     let own = own.map(|(key, value)| (format!("heimdall.{key}"), value));
+    let inputs = Input::of(network.config()).into_iter();
+    let meanings = inputs.map(|input| (input.name(), input.meaning())).chain(OUTPUTS);
     let meanings =
-        MEANINGS.map(|(name, meaning)| (format!("heimdall.meaning.{name}"), meaning.to_owned()));
+        meanings.map(|(name, meaning)| (format!("heimdall.meaning.{name}"), meaning.to_owned()));
     let prefixed = |(key, value): (&String, &String)| {
         let key = key.strip_prefix("heimdall.").unwrap_or(key);
         (format!("heimdall.{key}"), value.clone())
@@ -211,7 +205,7 @@ pub(crate) fn model_proto(
         producer_name: Some("heimdall".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         doc_string: Some(format!(
-            "Locates a radio transmitter from the levels of several receivers. The axis \
+            "Locates a radio transmitter from what several receivers measured. The axis \
              `{BATCH_AXIS}` has any length."
         )),
         graph: Some(graph),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
 
-use crate::model::Port;
+use crate::port::{Input, Port};
 use crate::{ExportConfig, ExportError, OnnxModel, Parity, verify};
 
 /// Version of [`PackageManifest`] that this crate writes.
@@ -52,7 +52,7 @@ pub struct PackageManifest {
 /// The model is written under a temporary name, read back, [verified](verify()) on `samples`, and
 /// renamed; a model that fails leaves no file. Then follow `parity.json`, `MLmodel` with
 /// `requirements.txt`, `python_env.yaml`, `conda.yaml` and `input_example.json` (the first sample,
-/// rounded to 0.01 dB), and `manifest.json` last: a folder with a manifest is complete. The folder is
+/// rounded to 0.01), and `manifest.json` last: a folder with a manifest is complete. The folder is
 /// made where it does not exist. Files of the same names are replaced.
 ///
 /// # Errors
@@ -240,27 +240,37 @@ dependencies:
     )
 }
 
-/// The first sample as MLflow's servers take it, rounded to 0.01 dB.
+/// The first sample as MLflow's servers take it, rounded to 0.01.
 fn input_example(model: &OnnxModel, sample: &FeatureMap) -> String {
-    let rounded = |level_db: &f32| f64::from((level_db * 100.0).round()) / 100.0;
-    let receivers: Vec<Vec<Vec<f64>>> = sample
-        .levels_db
-        .chunks(sample.shape.bands * sample.shape.frames)
-        .map(|bands| {
-            bands.chunks(sample.shape.frames).map(|row| row.iter().map(rounded).collect()).collect()
-        })
-        .collect();
-    let input = &model.inputs()[0].name;
-    let mut text = json!({ "inputs": { input: [receivers] } }).to_string();
+    let inputs = Input::of(model.network()).into_iter().map(|input| {
+        let values = input.values(model.network(), sample);
+        let shape = input.shape(model.network(), model.shape());
+        (input.name().to_owned(), json!([nested(&values, &shape)]))
+    });
+    let inputs: serde_json::Map<String, serde_json::Value> = inputs.collect();
+    let mut text = json!({ "inputs": inputs }).to_string();
     text.push('\n');
     text
 }
 
+/// Lays values out as lists in lists, one level per axis.
+fn nested(values: &[f32], shape: &[usize]) -> serde_json::Value {
+    match shape {
+        [] => json!(f64::from((values[0] * 100.0).round()) / 100.0),
+        [length, rest @ ..] => {
+            let parts = values.chunks(values.len() / length);
+            parts.map(|part| nested(part, rest)).collect()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use heimdall_model::Backbone;
+
     use super::*;
     use crate::export;
-    use crate::sample::{features, frame, network, shape};
+    use crate::sample::{features, frame, network, network_with_side_inputs, shape};
 
     fn model(network: &LocalizationNet) -> OnnxModel {
         let metadata = BTreeMap::from([("seed".to_owned(), "3".to_owned())]);
@@ -346,6 +356,25 @@ mod tests {
         let level_db = example["inputs"]["mel_spectrogram"][0][2][15][7].as_f64().unwrap();
         let expected = f64::from(*sample.levels_db.last().unwrap());
         assert!((level_db - expected).abs() <= 0.005 + 1e-6, "{level_db} is not {expected}");
+    }
+
+    #[test]
+    fn example_has_every_input() {
+        let network = network_with_side_inputs(Backbone::Mlp, 3);
+        let sample = &features(2)[1];
+
+        let text = input_example(&model(&network), sample);
+
+        let example: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let inputs = example["inputs"].as_object().unwrap();
+        let names = model(&network).inputs().into_iter().map(|port| port.name);
+        assert_eq!(inputs.keys().cloned().collect::<Vec<_>>().len(), names.count());
+        assert_eq!(inputs["mask"], json!([[0.0, 1.0, 1.0]]));
+        assert_eq!(inputs["fix_status"], json!([[1.0]]));
+        let [east_km, north_km] = sample.fix.unwrap().position_km.map(f64::from);
+        let fix_km =
+            [&inputs["fix_km"][0][0], &inputs["fix_km"][0][1]].map(|x| x.as_f64().unwrap());
+        assert!((fix_km[0] - east_km).abs() < 0.006 && (fix_km[1] - north_km).abs() < 0.006);
     }
 
     /// A file that does not follow the network leaves neither itself nor an older manifest.

@@ -2,9 +2,12 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use heimdall_features::{FeatureMap, FeatureShape};
+use heimdall_features::{ClassicalFix, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, Position};
-use heimdall_model::{CovarianceKind, LocalizationNet, LocalizationNetConfig, Standardization};
+use heimdall_model::{
+    Backbone, CovarianceKind, LocalizationNet, LocalizationNetConfig, SideInputConfig,
+    Standardization,
+};
 
 pub(crate) fn shape() -> FeatureShape {
     FeatureShape { receivers: 3, bands: 16, frames: 8 }
@@ -18,11 +21,42 @@ pub(crate) fn network(seed: u64) -> LocalizationNet {
     network_of(CovarianceKind::Full, seed)
 }
 
-/// Makes a network whose batch norms and biases are as uneven as those of a trained one.
+/// Makes a network on levels alone whose batch norms and biases are as uneven as those of a trained
+/// one.
 pub(crate) fn network_of(covariance: CovarianceKind, seed: u64) -> LocalizationNet {
-    let config = LocalizationNetConfig {
+    uneven(&LocalizationNetConfig { covariance, ..config(seed) })
+}
+
+/// Makes such a network with side inputs.
+pub(crate) fn network_with_side_inputs(backbone: Backbone, seed: u64) -> LocalizationNet {
+    let receivers = 0..shape().receivers;
+    let mut side_inputs = SideInputConfig {
+        receivers_km: receivers
+            .clone()
+            .map(|r| [30.0 * r as f32, 10.0 - 20.0 * r as f32])
+            .collect(),
+        scalar_mean: receivers.clone().map(|r| vec![r as f32, -9.0, 8.0, 50.0, 1.5, 0.4]).collect(),
+        scalar_deviation: receivers
+            .map(|r| vec![5.0 + r as f32, 2.0, 9.0, 30.0, 0.5, 0.5])
+            .collect(),
+    };
+    let mut config = LocalizationNetConfig { backbone, ..config(seed) };
+    if backbone.treats_receivers_alike() {
+        side_inputs.scalar_mean.truncate(1);
+        side_inputs.scalar_deviation.truncate(1);
+        config.standardization.level_mean_db.truncate(1);
+        config.standardization.level_deviation_db.truncate(1);
+    }
+    uneven(&LocalizationNetConfig { side_inputs: Some(side_inputs), ..config })
+}
+
+fn uneven(config: &LocalizationNetConfig) -> LocalizationNet {
+    config.init(&Device::flex()).map(&mut Uneven { tensors: 0 })
+}
+
+fn config(seed: u64) -> LocalizationNetConfig {
+    LocalizationNetConfig {
         input_channels: 3,
-        covariance,
         head_width: 32,
         standardization: Standardization {
             level_mean_db: vec![4.0, 1.5, 9.0],
@@ -32,8 +66,7 @@ pub(crate) fn network_of(covariance: CovarianceKind, seed: u64) -> LocalizationN
         },
         seed,
         ..LocalizationNetConfig::default()
-    };
-    config.init(&Device::flex()).map(&mut Uneven { tensors: 0 })
+    }
 }
 
 /// Scales and shifts every vector (gains, biases, running statistics) by a fixed pattern.
@@ -63,13 +96,30 @@ impl ModuleMapper for Uneven {
     }
 }
 
-/// Makes feature maps without any pattern, between −5 and 25 dB.
+/// Makes feature maps without any pattern: levels between −5 and 25 dB, one receiver absent from two
+/// of three events, no fix, a fix and an ambiguous one in turn.
 pub(crate) fn features(count: usize) -> Vec<FeatureMap> {
     let level = |index: usize| ((index * 7919 + 13) % 3001) as f32 / 100.0 - 5.0;
     let map = |event: usize| FeatureMap {
         shape: shape(),
         levels_db: (0..shape().len()).map(|index| level(index + 977 * event)).collect(),
-        scalars: vec![None; shape().receivers],
+        scalars: (0..shape().receivers)
+            .map(|receiver| {
+                (receiver + 1 != event % 3).then(|| ReceiverScalars {
+                    power_db: level(receiver + 17 * event),
+                    noise_psd_db: level(receiver + 23 * event) - 20.0,
+                    snr_db: level(receiver + 31 * event),
+                    bandwidth_hz: 10.0 * level(receiver + 41 * event),
+                    kurtosis: 1.0 + 0.01 * event as f32,
+                    detected: (receiver + event).is_multiple_of(2),
+                })
+            })
+            .collect(),
+        fix: (!event.is_multiple_of(3)).then(|| ClassicalFix {
+            position_km: [level(event), 2.0 * level(event + 5)],
+            covariance_km2: [0.04 + event as f32, 0.1, 2.5],
+            ambiguous: event % 3 == 2,
+        }),
     };
     (0..count).map(map).collect()
 }

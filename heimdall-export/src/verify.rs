@@ -1,19 +1,20 @@
 //! Whether the written file says what the network says.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use heimdall_features::{FeatureMap, FeatureShape};
 use heimdall_geo::{
     LocalFrame, LocalPosition, Position, WGS84_ECCENTRICITY_SQUARED, WGS84_SEMI_MAJOR_AXIS_KM,
 };
-use heimdall_model::LocalizationNet;
+use heimdall_model::{LocalizationNet, LocalizationNetConfig, NetworkInput, SideInputs};
 use serde::{Deserialize, Serialize};
 use tract_onnx::prelude::{
-    DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor as TractTensor, tvec,
+    DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor as TractTensor,
 };
 
 use crate::lower::for_inference;
 use crate::model::check_sigma_scale;
+use crate::port::Input;
 use crate::{ExportConfig, ExportError};
 
 /// Batch sizes at which a file is run.
@@ -168,7 +169,7 @@ pub fn verify(
     let expected = by_network(network, frame, sigma_scale, samples);
     let mut parity = Parity::none(samples.len(), config.check.max_abs_diff);
     for batch_size in BATCH_SIZES {
-        let rows = by_file(onnx, shape, samples, batch_size)?;
+        let rows = by_file(onnx, network.config(), samples, batch_size)?;
         for (row, expected) in rows.iter().zip(expected.iter().cycle()) {
             parity.compare(row, expected);
         }
@@ -183,26 +184,34 @@ pub fn verify(
 /// What the file says: as many full batches as hold all samples, which are repeated.
 fn by_file(
     onnx: &[u8],
-    shape: FeatureShape,
+    config: &LocalizationNetConfig,
     samples: &[FeatureMap],
     batch_size: usize,
 ) -> Result<Vec<Row>, ExportError> {
-    let input_shape = [batch_size, shape.receivers, shape.bands, shape.frames];
-    let model = tract_onnx::onnx()
+    let inputs = Input::of(config);
+    let shape_of = |input: &Input| -> Vec<usize> {
+        let axes = input.shape(config, samples[0].shape);
+        std::iter::once(batch_size).chain(axes).collect()
+    };
+    let mut model = tract_onnx::onnx()
         // The stated shapes have an open batch axis; here it has a length.
         .with_ignore_output_shapes(true)
-        .model_for_read(&mut &*onnx)?
-        .with_input_fact(0, f32::fact(input_shape).into())?
-        .into_optimized()?
-        .into_runnable()?;
+        .model_for_read(&mut &*onnx)?;
+    for (index, input) in inputs.iter().enumerate() {
+        model.set_input_fact(index, f32::fact(shape_of(input)).into())?;
+    }
+    let model = model.into_optimized()?.into_runnable()?;
 
     let mut rows = Vec::new();
     let mut cycle = samples.iter().cycle();
     for _ in 0..samples.len().div_ceil(batch_size) {
-        let levels_db: Vec<f32> =
-            cycle.by_ref().take(batch_size).flat_map(|sample| sample.levels_db.clone()).collect();
-        let input = TractTensor::from_shape(&input_shape, &levels_db)?;
-        let outputs = model.run(tvec!(input.into()))?;
+        let batch: Vec<&FeatureMap> = cycle.by_ref().take(batch_size).collect();
+        let tensors = inputs.iter().map(|input| {
+            let values = batch.iter().flat_map(|sample| input.values(config, sample));
+            let values: Vec<f32> = values.collect();
+            Ok(TractTensor::from_shape(&shape_of(input), &values)?.into())
+        });
+        let outputs = model.run(tensors.collect::<Result<_, ExportError>>()?)?;
         let columns: Vec<Vec<f64>> = outputs
             .iter()
             .map(|output| Ok(output.to_plain_array_view::<f64>()?.iter().copied().collect()))
@@ -229,11 +238,7 @@ fn by_network(
     let device = network.devices().remove(0);
     let mut rows = Vec::with_capacity(samples.len());
     for batch in samples.chunks(32) {
-        let FeatureShape { receivers, bands, frames } = batch[0].shape;
-        let levels_db: Vec<f32> =
-            batch.iter().flat_map(|sample| sample.levels_db.clone()).collect();
-        let levels_db = TensorData::new(levels_db, [batch.len(), receivers, bands, frames]);
-        let estimate = network.forward(Tensor::from_data(levels_db, &device));
+        let estimate = network.forward(network_input(network.config(), batch, &device));
         let [mean_km, cholesky_km] = [estimate.mean_km, estimate.cholesky_km].map(|x| {
             x.into_data()
                 .convert::<f64>()
@@ -245,6 +250,29 @@ fn by_network(
         }
     }
     rows
+}
+
+/// Puts samples on a device, as the network takes them.
+fn network_input(
+    config: &LocalizationNetConfig,
+    samples: &[FeatureMap],
+    device: &Device,
+) -> NetworkInput {
+    let data = |input: Input| {
+        let values = samples.iter().flat_map(|sample| input.values(config, sample));
+        let axes = input.shape(config, samples[0].shape);
+        let shape: Vec<usize> = std::iter::once(samples.len()).chain(axes).collect();
+        TensorData::new(values.collect::<Vec<f32>>(), shape)
+    };
+    let side = config.side_inputs.as_ref().map(|_| SideInputs {
+        scalars: Tensor::from_data(data(Input::Scalars), device),
+        mask: Tensor::from_data(data(Input::Mask), device),
+        receivers_km: Tensor::from_data(data(Input::Receivers), device),
+        fix_km: Tensor::from_data(data(Input::Fix), device),
+        fix_covariance_km2: Tensor::from_data(data(Input::FixCovariance), device),
+        fix_status: Tensor::from_data(data(Input::FixStatus), device),
+    });
+    NetworkInput { levels_db: Tensor::from_data(data(Input::Levels), device), side }
 }
 
 fn row(frame: &LocalFrame, sigma_scale: f64, mean_km: &[f64], cholesky_km: &[f64]) -> Row {
@@ -277,10 +305,10 @@ pub(crate) fn degrees_per_km(position: &Position) -> [f64; 2] {
 mod tests {
     use std::collections::BTreeMap;
 
-    use heimdall_model::CovarianceKind;
+    use heimdall_model::{Backbone, CovarianceKind};
 
     use super::*;
-    use crate::sample::{features, frame, network, network_of, shape};
+    use crate::sample::{features, frame, network, network_of, network_with_side_inputs, shape};
     use crate::{CheckConfig, export};
 
     fn written(network: &LocalizationNet, sigma_scale: f64, opset: u32) -> Vec<u8> {
@@ -308,6 +336,21 @@ mod tests {
             assert!(parity.position_difference_m_max < 0.5, "{parity:?}");
             assert!(parity.uncertainty_difference_relative_max < 1e-5, "{parity:?}");
             assert!(parity.covariance_difference_relative_max < 1e-5, "{parity:?}");
+        }
+    }
+
+    /// Among the samples are absent receivers and all kinds of fixes.
+    #[test]
+    fn written_file_takes_the_side_inputs() {
+        for backbone in [Backbone::ResNet18, Backbone::Mlp, Backbone::Set] {
+            let network = network_with_side_inputs(backbone, 3);
+            let bytes = written(&network, 1.3, 17);
+
+            let config = ExportConfig::default();
+            let parity = verify(&bytes, &network, &frame(), 1.3, &features(6), &config).unwrap();
+
+            assert!(parity.position_difference_m_max < 0.5, "{backbone:?}: {parity:?}");
+            assert!(parity.covariance_difference_relative_max < 1e-5, "{backbone:?}: {parity:?}");
         }
     }
 

@@ -44,6 +44,68 @@ pub struct ReceiverScalars {
     pub detected: bool,
 }
 
+impl ReceiverScalars {
+    /// Numbers of a receiver.
+    pub const COUNT: usize = 6;
+
+    /// Lays the numbers out in the order of the fields, with `detected` as 0 or 1.
+    pub fn to_row(&self) -> [f32; Self::COUNT] {
+        let Self { power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected } = *self;
+        [power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, f32::from(u8::from(detected))]
+    }
+
+    /// Undoes [`to_row`](Self::to_row).
+    pub fn from_row(row: [f32; Self::COUNT]) -> Self {
+        let [power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected] = row;
+        Self { power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected: detected > 0.5 }
+    }
+}
+
+/// Where a classical method puts the transmitter, in the plane in which positions are learned.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassicalFix {
+    /// East and north of the plane's origin, in km.
+    pub position_km: [f32; 2],
+    /// Variance to the east, covariance of east and north, variance to the north, in km².
+    pub covariance_km2: [f32; 3],
+    /// Whether another position explains the measurements about as well.
+    pub ambiguous: bool,
+}
+
+impl ClassicalFix {
+    /// Numbers of a fix.
+    pub const COUNT: usize = 6;
+
+    /// Lays a fix out: position, covariance, and a status of 1, or 2 where it is ambiguous. What
+    /// has no fix is a row of zeros.
+    pub fn to_row(fix: Option<Self>) -> [f32; Self::COUNT] {
+        let Some(Self { position_km: [east, north], covariance_km2, ambiguous }) = fix else {
+            return [0.0; Self::COUNT];
+        };
+        let [east_east, east_north, north_north] = covariance_km2;
+        [east, north, east_east, east_north, north_north, if ambiguous { 2.0 } else { 1.0 }]
+    }
+
+    /// Undoes [`to_row`](Self::to_row).
+    pub fn from_row(row: [f32; Self::COUNT]) -> Option<Self> {
+        let [east, north, east_east, east_north, north_north, status] = row;
+        (status > 0.5).then_some(Self {
+            position_km: [east, north],
+            covariance_km2: [east_east, east_north, north_north],
+            ambiguous: status > 1.5,
+        })
+    }
+
+    /// Whether every number is finite and the covariance is one of something that varies in both
+    /// directions.
+    pub fn is_valid(&self) -> bool {
+        let [east, both, north] = self.covariance_km2.map(f64::from);
+        let finite = self.position_km.iter().chain(&self.covariance_km2).all(|x| x.is_finite());
+        finite && east > 0.0 && north > 0.0 && east * north > both * both
+    }
+}
+
 /// Features of what one receiver recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverFeatures {
@@ -62,10 +124,13 @@ pub struct FeatureMap {
     pub levels_db: Vec<f32>,
     /// `[receivers]`; `None` where a receiver recorded nothing.
     pub scalars: Vec<Option<ReceiverScalars>>,
+    /// Where a classical method puts the transmitter; `None` where none was asked or none has an
+    /// answer.
+    pub fix: Option<ClassicalFix>,
 }
 
 impl FeatureMap {
-    /// Puts the features of the receivers together, in the order of the network.
+    /// Puts the features of the receivers together, in the order of the network, without a fix.
     ///
     /// # Shapes
     ///
@@ -93,7 +158,19 @@ impl FeatureMap {
             levels_db.extend(features.levels_db);
             scalars.push(Some(features.scalars));
         }
-        Self { shape, levels_db, scalars }
+        Self { shape, levels_db, scalars, fix: None }
+    }
+
+    /// Lays the numbers of all receivers out, `[receivers, 6]`; zeros where one recorded nothing.
+    pub fn scalar_rows(&self) -> impl Iterator<Item = f32> {
+        self.scalars.iter().flat_map(|scalars| {
+            scalars.as_ref().map_or([0.0; ReceiverScalars::COUNT], ReceiverScalars::to_row)
+        })
+    }
+
+    /// States which receivers recorded something, `[receivers]`: 1, else 0.
+    pub fn mask(&self) -> impl Iterator<Item = f32> {
+        self.scalars.iter().map(|scalars| f32::from(u8::from(scalars.is_some())))
     }
 }
 
@@ -124,6 +201,41 @@ mod tests {
         assert_eq!(map.levels_db, [1.0, 2.0, 0.0, 0.0, 3.0, 4.0]);
         let snr_db: Vec<_> = map.scalars.iter().map(|scalars| scalars.map(|s| s.snr_db)).collect();
         assert_eq!(snr_db, [Some(1.0), None, Some(3.0)]);
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_laid_out() {
+        let map = FeatureMap::assemble(SHAPE, vec![Some(features(vec![7.0, 2.0])), None, None]);
+        let fix = ClassicalFix {
+            position_km: [3.0, -4.0],
+            covariance_km2: [4.0, 1.0, 9.0],
+            ambiguous: true,
+        };
+
+        let rows: Vec<f32> = map.scalar_rows().collect();
+
+        assert_eq!(rows.len(), 3 * ReceiverScalars::COUNT);
+        let (rows, _) = rows.as_chunks();
+        assert_eq!(Some(ReceiverScalars::from_row(rows[0])), map.scalars[0]);
+        assert!(rows[1].iter().all(|value| value.abs() < f32::MIN_POSITIVE));
+        assert_eq!(map.mask().collect::<Vec<_>>(), [1.0, 0.0, 0.0]);
+        for fix in [None, Some(fix), Some(ClassicalFix { ambiguous: false, ..fix })] {
+            assert_eq!(ClassicalFix::from_row(ClassicalFix::to_row(fix)), fix);
+        }
+    }
+
+    #[test]
+    fn fix_without_a_region_is_none() {
+        let fix = ClassicalFix {
+            position_km: [3.0, -4.0],
+            covariance_km2: [4.0, 1.0, 9.0],
+            ambiguous: false,
+        };
+
+        assert!(fix.is_valid());
+        assert!(!ClassicalFix { covariance_km2: [4.0, 6.0, 9.0], ..fix }.is_valid());
+        assert!(!ClassicalFix { covariance_km2: [-4.0, 0.0, -9.0], ..fix }.is_valid());
+        assert!(!ClassicalFix { position_km: [f32::NAN, 0.0], ..fix }.is_valid());
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub use delay::{DelayEstimate, measure_delay};
 pub use delay_config::DelayConfig;
 pub use error::{FeatureError, Which};
 pub use extractor::{FeatureConfig, FeatureExtractor, FeatureStream, LevelReference};
-pub use feature_map::{FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
+pub use feature_map::{ClassicalFix, FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
 pub use filter_bank::{BandScaling, EmptyBands, FilterBank, FilterBankConfig, FilterBankKind};
 pub use frames::FramePlan;
 pub use iq::{ClockQuality, IqRecording, UtcTime};

@@ -4,7 +4,19 @@ use std::f64::consts::TAU;
 
 use burn::tensor::Tensor;
 
-/// Computes the mean negative log-likelihood of `target` under correlated Gaussians.
+/// Computes the mean negative log-likelihood of `target` under correlated Gaussians: the mean of
+/// [`gaussian_nll_each`].
+///
+/// # Shapes
+///
+/// - `mean`, `target`: `[batch, 2]`, east and north of the frame's origin, in km
+/// - `cholesky`: `[batch, 3]`, `l11 > 0` (east), `l21` and `l22 > 0` (north), in km
+/// - returns: `[1]`, in nats per event
+pub fn gaussian_nll(mean: Tensor<2>, cholesky: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
+    gaussian_nll_each(mean, cholesky, target).mean()
+}
+
+/// Computes the negative log-likelihood of each `target` under a correlated Gaussian.
 ///
 /// With `L` the Cholesky factor of the covariance and `z = L⁻¹ (target − mean)`, an event costs
 /// `½ |z|² + ln l11 + ln l22 + ln 2π`. Nothing is clamped.
@@ -18,12 +30,12 @@ use burn::tensor::Tensor;
 ///
 /// - `mean`, `target`: `[batch, 2]`, east and north of the frame's origin, in km
 /// - `cholesky`: `[batch, 3]`, `l11 > 0` (east), `l21` and `l22 > 0` (north), in km
-/// - returns: `[1]`, in nats per event
+/// - returns: `[batch, 1]`, in nats
 ///
 /// # References
 ///
 /// C. M. Bishop, *Pattern Recognition and Machine Learning*, Springer, 2006, equation 2.43.
-pub fn gaussian_nll(mean: Tensor<2>, cholesky: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
+pub fn gaussian_nll_each(mean: Tensor<2>, cholesky: Tensor<2>, target: Tensor<2>) -> Tensor<2> {
     let residual = target - mean;
     let [east, north] = columns(residual);
     let l11 = cholesky.clone().narrow(1, 0, 1);
@@ -34,7 +46,7 @@ pub fn gaussian_nll(mean: Tensor<2>, cholesky: Tensor<2>, target: Tensor<2>) -> 
     let z1 = east / l11.clone();
     let z2 = (north - l21 * z1.clone()) / l22.clone();
     let nll = (z1.square() + z2.square()) * 0.5 + l11.log() + l22.log();
-    nll.mean() + TAU.ln()
+    nll + TAU.ln()
 }
 
 /// Computes the mean negative log-likelihood of `target` under independent Gaussians.

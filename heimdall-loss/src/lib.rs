@@ -34,10 +34,14 @@
 mod calibration;
 mod distance;
 mod gaussian_nll;
+mod mixture_nll;
+mod weighted_nll;
 
 pub use calibration::{
     CalibrationPoint, NORMAL_QUANTILE_95, calibration_curve, coverage, kolmogorov_smirnov,
     probability_integral_transform, sigma_scale, wilson_interval,
 };
 pub use distance::{DistanceSummary, percentile};
-pub use gaussian_nll::{diagonal_gaussian_nll, gaussian_nll};
+pub use gaussian_nll::{diagonal_gaussian_nll, gaussian_nll, gaussian_nll_each};
+pub use mixture_nll::{MixtureComponent, mixture_nll_each};
+pub use weighted_nll::{beta_nll_each, mean_square_each, weighted_mean};

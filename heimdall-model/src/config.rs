@@ -1,12 +1,13 @@
-//! What a network looks like, and how its inputs and outputs are scaled.
+//! What a network looks like.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{LocalizationNet, ModelError};
+use crate::{LocalizationNet, ModelError, SideInputConfig, Standardization};
 
-/// The part of the network that turns feature maps into one vector per event.
+/// The part of the network that turns what is known of an event into one vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backbone {
     /// ResNet-18: stages of 2, 2, 2 and 2 blocks.
     #[default]
@@ -15,15 +16,37 @@ pub enum Backbone {
     /// ResNet-34: stages of 3, 4, 6 and 3 blocks.
     #[serde(rename = "resnet34")]
     ResNet34,
+    /// Fully connected layers on the side inputs, for measurements without a spectrogram.
+    Mlp,
+    /// One encoder for all receivers and attention between them: a receiver may be added, moved or
+    /// lost without training anew.
+    Set,
 }
 
 impl Backbone {
-    /// Residual blocks in each of the four stages.
-    pub fn stage_blocks(self) -> [usize; 4] {
+    /// Residual blocks in each of the four stages, if it is a residual network.
+    pub fn stage_blocks(self) -> Option<[usize; 4]> {
         match self {
-            Self::ResNet18 => [2, 2, 2, 2],
-            Self::ResNet34 => [3, 4, 6, 3],
+            Self::ResNet18 => Some([2, 2, 2, 2]),
+            Self::ResNet34 => Some([3, 4, 6, 3]),
+            Self::Mlp | Self::Set => None,
         }
+    }
+
+    /// Whether it looks at the levels.
+    pub fn takes_levels(self) -> bool {
+        self != Self::Mlp
+    }
+
+    /// Whether it cannot do without side inputs.
+    pub fn needs_side_inputs(self) -> bool {
+        matches!(self, Self::Mlp | Self::Set)
+    }
+
+    /// Whether it treats all receivers alike: it then has one mean and deviation for all of them,
+    /// and takes any number of them.
+    pub fn treats_receivers_alike(self) -> bool {
+        self == Self::Set
     }
 }
 
@@ -48,45 +71,21 @@ impl CovarianceKind {
     }
 }
 
-/// Means and deviations of the training split, which the network holds and applies itself.
-///
-/// Levels go in as they are, positions come out in km: nobody outside of the network has to know
-/// these numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Standardization {
-    /// Mean level of each receiver, in dB.
-    pub level_mean_db: Vec<f32>,
-    /// Standard deviation of the level of each receiver, in dB.
-    pub level_deviation_db: Vec<f32>,
-    /// Mean of the positions: east and north of the frame's origin, in km.
-    pub position_mean_km: [f32; 2],
-    /// Standard deviation of the positions to the east and to the north, in km.
-    pub position_deviation_km: [f32; 2],
-}
-
-impl Standardization {
-    /// Makes the standardization that changes nothing, for as many receivers as given.
-    pub fn identity(receivers: usize) -> Self {
-        Self {
-            level_mean_db: vec![0.0; receivers],
-            level_deviation_db: vec![1.0; receivers],
-            position_mean_km: [0.0; 2],
-            position_deviation_km: [1.0; 2],
-        }
-    }
-}
-
 /// Configuration of a [`LocalizationNet`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalizationNetConfig {
     /// Channels of the input: the receivers, in the order of the network.
     pub input_channels: usize,
-    /// The part that turns feature maps into one vector per event.
+    /// The part that turns what is known of an event into one vector.
     pub backbone: Backbone,
+    /// What the network must know of the inputs beside the levels; left out, it takes levels alone.
+    pub side_inputs: Option<SideInputConfig>,
     /// The shape of the uncertainty.
     pub covariance: CovarianceKind,
+    /// Gaussians of which an estimate is the mixture. With side inputs, an event that three receivers
+    /// or more detect has one all the same.
+    pub components: usize,
     /// Width of the hidden layer of each head.
     pub head_width: usize,
     /// Means and deviations of the training split.
@@ -100,7 +99,9 @@ impl Default for LocalizationNetConfig {
         Self {
             input_channels: 3,
             backbone: Backbone::default(),
+            side_inputs: None,
             covariance: CovarianceKind::default(),
+            components: 1,
             head_width: 256,
             standardization: Standardization::identity(3),
             seed: 0,
@@ -109,52 +110,38 @@ impl Default for LocalizationNetConfig {
 }
 
 impl LocalizationNetConfig {
+    /// The preset of three channels: a ResNet-18 on levels alone, with a standard deviation along
+    /// each axis. [`LocalizationNet::forward_diagonal`] states both as `[batch, 2]`.
+    pub fn specification() -> Self {
+        Self { covariance: CovarianceKind::Diagonal, ..Self::default() }
+    }
+
     /// Checks the rules that the types of the fields cannot express.
     ///
     /// # Errors
     ///
     /// [`ModelError::InvalidConfig`] for the first field that breaks a rule.
     pub fn validate(&self) -> Result<(), ModelError> {
-        for (field, value) in
-            [("input_channels", self.input_channels), ("head_width", self.head_width)]
-        {
+        for (field, value) in [
+            ("input_channels", self.input_channels),
+            ("components", self.components),
+            ("head_width", self.head_width),
+        ] {
             if value == 0 {
                 return invalid(field, "at least 1", value);
             }
         }
 
-        let Standardization {
-            level_mean_db,
-            level_deviation_db,
-            position_mean_km,
-            position_deviation_km,
-        } = &self.standardization;
-        for (field, values) in [
-            ("standardization.level_mean_db", level_mean_db),
-            ("standardization.level_deviation_db", level_deviation_db),
-        ] {
-            if values.len() != self.input_channels {
-                let expected = format!("{} values, one per input channel", self.input_channels);
-                return invalid(field, &expected, format!("{} values", values.len()));
+        let receivers = self.input_channels;
+        let rows = if self.backbone.treats_receivers_alike() { 1 } else { receivers };
+        self.standardization.validate(rows)?;
+        match &self.side_inputs {
+            Some(side_inputs) => side_inputs.validate(receivers, rows),
+            None if self.backbone.needs_side_inputs() => {
+                invalid("side_inputs", "there, as the backbone needs them", "not")
             }
+            None => Ok(()),
         }
-        for (field, values) in [
-            ("standardization.level_mean_db", level_mean_db.as_slice()),
-            ("standardization.position_mean_km", position_mean_km),
-        ] {
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return invalid(field, "finite", value);
-            }
-        }
-        for (field, values) in [
-            ("standardization.level_deviation_db", level_deviation_db.as_slice()),
-            ("standardization.position_deviation_km", position_deviation_km),
-        ] {
-            if let Some(value) = values.iter().find(|value| !value.is_normal() || **value < 0.0) {
-                return invalid(field, "finite and above zero", value);
-            }
-        }
-        Ok(())
     }
 
     /// Makes the network on `device`.
@@ -170,7 +157,7 @@ impl LocalizationNetConfig {
     }
 }
 
-fn invalid(
+pub(crate) fn invalid(
     field: &'static str,
     expected: &str,
     actual: impl std::fmt::Display,
@@ -209,6 +196,7 @@ mod tests {
         let cases = [
             Case { breaks: |c| c.input_channels = 0, field: "input_channels" },
             Case { breaks: |c| c.input_channels = 6, field: "standardization.level_mean_db" },
+            Case { breaks: |c| c.components = 0, field: "components" },
             Case { breaks: |c| c.head_width = 0, field: "head_width" },
             Case {
                 breaks: |c| c.standardization.level_deviation_db.truncate(1),
@@ -233,6 +221,24 @@ mod tests {
             Case {
                 breaks: |c| c.standardization.position_deviation_km[1] = f32::NAN,
                 field: "standardization.position_deviation_km",
+            },
+            Case { breaks: |c| c.backbone = Backbone::Mlp, field: "side_inputs" },
+            Case { breaks: |c| c.backbone = Backbone::Set, field: "standardization.level_mean_db" },
+            Case {
+                breaks: |c| c.side_inputs = Some(SideInputConfig::identity(6, 2)),
+                field: "side_inputs.receivers_km",
+            },
+            Case {
+                breaks: |c| c.side_inputs = Some(SideInputConfig::identity(7, 0)),
+                field: "side_inputs.scalar_mean",
+            },
+            Case {
+                breaks: |c| {
+                    let mut side_inputs = SideInputConfig::identity(7, 2);
+                    side_inputs.scalar_deviation[3].pop();
+                    c.side_inputs = Some(side_inputs);
+                },
+                field: "side_inputs.scalar_deviation",
             },
         ];
 

@@ -1,16 +1,16 @@
 //! What the network says about an event.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::softplus;
-use burn::tensor::{Tensor, TensorData};
 
-use crate::{CovarianceKind, Standardization};
+use crate::CovarianceKind;
 
 /// The least standard deviation that an estimate has, as a share of the spread of the positions.
 ///
 /// It is added to the softplus, so that an estimate can approach but not reach it.
 pub const DEVIATION_FLOOR: f64 = 1e-3;
 
-/// A position and its uncertainty, as a Gaussian in the local plane.
+/// A position and its uncertainty in the local plane: a Gaussian, or a mixture of some.
 #[derive(Clone, Debug)]
 pub struct Estimate {
     /// Mean, `[batch, 2]`: east and north of the frame's origin, in km.
@@ -18,32 +18,43 @@ pub struct Estimate {
     /// Cholesky factor of the covariance, `[batch, 3]`: `l11` (east), `l21` and `l22` (north), in
     /// km. `l11` and `l22` are above zero; `l21` is zero where the covariance is diagonal.
     pub cholesky_km: Tensor<2>,
+    /// The Gaussians of which this is the mixture; a single one is the estimate itself.
+    pub components: Vec<EstimateComponent>,
 }
 
-impl Estimate {
-    /// Makes an estimate in km of the outputs of the two heads.
+/// One of the Gaussians of which an [`Estimate`] is the mixture.
+#[derive(Clone, Debug)]
+pub struct EstimateComponent {
+    /// Natural logarithm of its share, `[batch, 1]`; the shares of an event add up to one.
+    pub log_share: Tensor<2>,
+    /// Mean, `[batch, 2]`, in km.
+    pub mean_km: Tensor<2>,
+    /// Cholesky factor of the covariance, `[batch, 3]`, in km.
+    pub cholesky_km: Tensor<2>,
+}
+
+impl EstimateComponent {
+    /// Makes a Gaussian in km of the outputs of the two heads that speak of it.
     ///
-    /// The mean is `position · deviation + mean`, axis by axis. With `a`, `c` the outputs for the
+    /// The mean is `position · unit + origin`, axis by axis. With `a`, `c` the outputs for the
     /// diagonal and `b` the one between them, the Cholesky factor is `softplus(a)`, `b`,
     /// `softplus(c)`, with [`DEVIATION_FLOOR`] added on the diagonal and each row scaled by the
-    /// deviation of its axis. Nothing is clamped: a clamp has no gradient.
+    /// unit of its axis. Nothing is clamped: a clamp has no gradient.
     ///
     /// # Shapes
     ///
-    /// - `position`: `[batch, 2]`, standardized
+    /// - `log_share`: `[batch, 1]`
+    /// - `position`: `[batch, 2]`
     /// - `uncertainty`: `[batch, 2]` with `a`, `c` if diagonal, else `[batch, 3]` with `a`, `b`, `c`
+    /// - `origin_km`, `unit_km`: `[batch or 1, 2]`
     pub(crate) fn from_heads(
+        log_share: Tensor<2>,
         position: Tensor<2>,
         uncertainty: Tensor<2>,
         covariance: CovarianceKind,
-        standardization: &Standardization,
+        [origin_km, unit_km]: [Tensor<2>; 2],
     ) -> Self {
-        let device = position.device();
-        let row = |values: &[f32]| {
-            Tensor::<2>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &device)
-        };
-        let [east_km, north_km] = standardization.position_deviation_km;
-        let mean_km = position * row(&[east_km, north_km]) + row(&standardization.position_mean_km);
+        let mean_km = position * unit_km.clone() + origin_km;
 
         let diagonal = |raw: Tensor<2>| softplus(raw, 1.0) + DEVIATION_FLOOR;
         let last = covariance.head_outputs() - 1;
@@ -53,9 +64,65 @@ impl Estimate {
             CovarianceKind::Full => uncertainty.clone().narrow(1, 1, 1),
         };
         let second = diagonal(uncertainty.narrow(1, last, 1));
-        let cholesky_km =
-            Tensor::cat(vec![first, below, second], 1) * row(&[east_km, north_km, north_km]);
-        Self { mean_km, cholesky_km }
+        let north_km = unit_km.clone().narrow(1, 1, 1);
+        let rows_km = Tensor::cat(vec![unit_km, north_km], 1);
+        let cholesky_km = Tensor::cat(vec![first, below, second], 1) * rows_km;
+        Self { log_share, mean_km, cholesky_km }
+    }
+}
+
+impl Estimate {
+    /// Makes the mixture of some Gaussians, with its mean and its covariance.
+    ///
+    /// With `w` the shares and `d` the differences of the means from `Σ w μ`, the covariance is
+    /// `Σ w (L Lᵀ + d dᵀ)`: what the Gaussians are unsure of, and what they disagree on.
+    ///
+    /// # Panics
+    ///
+    /// If there are no components.
+    ///
+    /// # References
+    ///
+    /// B. Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep
+    /// ensembles", NeurIPS 2017, section 2.4, [arXiv:1612.01474](https://arxiv.org/abs/1612.01474).
+    pub fn mixture(components: Vec<EstimateComponent>) -> Self {
+        assert!(!components.is_empty(), "a mixture has components");
+        if components.len() == 1 {
+            let EstimateComponent { mean_km, cholesky_km, .. } = components[0].clone();
+            return Self { mean_km, cholesky_km, components };
+        }
+        let shares: Vec<Tensor<2>> =
+            components.iter().map(|component| component.log_share.clone().exp()).collect();
+        let sum = |terms: Vec<Tensor<2>>| {
+            terms.into_iter().reduce(|a, b| a + b).expect("there are components")
+        };
+        let weighted = |of: &dyn Fn(&EstimateComponent) -> Tensor<2>| {
+            sum(components.iter().zip(&shares).map(|(c, share)| of(c) * share.clone()).collect())
+        };
+        let mean_km = weighted(&|component| component.mean_km.clone());
+        let column = |x: &Tensor<2>, index| x.clone().narrow(1, index, 1);
+        let second_moments = weighted(&|component| {
+            let [l11, l21, l22] = [0, 1, 2].map(|index| column(&component.cholesky_km, index));
+            let off = component.mean_km.clone() - mean_km.clone();
+            let [east, north] = [0, 1].map(|index| column(&off, index));
+            let east_east = l11.clone().square() + east.clone().square();
+            let east_north = l11 * l21.clone() + east * north.clone();
+            let north_north = l21.square() + l22.square() + north.square();
+            Tensor::cat(vec![east_east, east_north, north_north], 1)
+        });
+
+        let l11 = column(&second_moments, 0).sqrt();
+        let l21 = column(&second_moments, 1) / l11.clone();
+        let l22 = (column(&second_moments, 2) - l21.clone().square()).sqrt();
+        let cholesky_km = Tensor::cat(vec![l11, l21, l22], 1);
+        Self { mean_km, cholesky_km, components }
+    }
+
+    /// Takes the standard deviations along both axes, `[batch, 2]`, in km.
+    pub fn sigma_km(&self) -> Tensor<2> {
+        let column = |index| self.cholesky_km.clone().narrow(1, index, 1);
+        let north_km = (column(1).square() + column(2).square()).sqrt();
+        Tensor::cat(vec![column(0), north_km], 1)
     }
 
     /// Outputs of the uncertainty head at which the standard deviations are the spread of the
@@ -72,28 +139,21 @@ impl Estimate {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
-
-    fn standardization() -> Standardization {
-        Standardization {
-            position_mean_km: [10.0, -20.0],
-            position_deviation_km: [80.0, 50.0],
-            ..Standardization::identity(1)
-        }
-    }
 
     fn estimate(position: [f32; 2], uncertainty: &[f32], kind: CovarianceKind) -> [Vec<f32>; 2] {
         let device = Device::flex();
         let columns = uncertainty.len();
         let uncertainty = TensorData::new(uncertainty.to_vec(), [1, columns]);
 
-        let estimate = Estimate::from_heads(
+        let estimate = EstimateComponent::from_heads(
+            Tensor::zeros([1, 1], &device),
             Tensor::from_data([position], &device),
             Tensor::from_data(uncertainty, &device),
             kind,
-            &standardization(),
+            [[[10.0, -20.0]], [[80.0, 50.0]]].map(|row| Tensor::from_data(row, &device)),
         );
 
         [estimate.mean_km, estimate.cholesky_km].map(|x| x.into_data().try_to_vec::<f32>().unwrap())
@@ -121,6 +181,51 @@ mod tests {
         assert!((cholesky_km[0] - 80.0 * 30.001).abs() < 1e-3, "{cholesky_km:?}");
         assert!(cholesky_km[1].abs() < f32::MIN_POSITIVE, "{cholesky_km:?}");
         assert!((cholesky_km[2] - north_km).abs() < 1e-5, "{cholesky_km:?}");
+    }
+
+    /// By hand: the north row of the factor is (3, 4), of length 5.
+    #[test]
+    fn deviations_are_the_lengths_of_the_rows() {
+        let device = Device::flex();
+        let estimate = Estimate::mixture(vec![EstimateComponent {
+            log_share: Tensor::zeros([1, 1], &device),
+            mean_km: Tensor::zeros([1, 2], &device),
+            cholesky_km: Tensor::from_data([[2.0, 3.0, 4.0]], &device),
+        }]);
+
+        let sigma_km = estimate.sigma_km().into_data().try_to_vec::<f32>().unwrap();
+
+        assert_eq!(sigma_km, [2.0, 5.0]);
+    }
+
+    /// By hand, with shares of ¼ and ¾: the mean is (3, 1.5), the means differ from it by (−3, −1.5)
+    /// and (1, ½), so that they disagree by (3, 1.5, ¾); what the Gaussians are unsure of is
+    /// ¼ (1, 0, 4) + ¾ (4, 2, 2) in the order east, east-north, north.
+    #[test]
+    fn mixture_has_the_moments_of_its_components() {
+        let device = Device::flex();
+        let component = |share: f32, mean: [f32; 2], cholesky: [f32; 3]| EstimateComponent {
+            log_share: Tensor::from_data([[share.ln()]], &device),
+            mean_km: Tensor::from_data([mean], &device),
+            cholesky_km: Tensor::from_data([cholesky], &device),
+        };
+
+        let mixture = Estimate::mixture(vec![
+            component(0.25, [0.0, 0.0], [1.0, 0.0, 2.0]),
+            component(0.75, [4.0, 2.0], [2.0, 1.0, 1.0]),
+        ]);
+
+        let mean = mixture.mean_km.into_data().try_to_vec::<f32>().unwrap();
+        let factor = mixture.cholesky_km.into_data().try_to_vec::<f32>().unwrap();
+        assert!((mean[0] - 3.0).abs() < 1e-6 && (mean[1] - 1.5).abs() < 1e-6, "{mean:?}");
+        let covariance = [
+            factor[0] * factor[0],
+            factor[0] * factor[1],
+            factor[1] * factor[1] + factor[2] * factor[2],
+        ];
+        for (value, expected) in covariance.into_iter().zip([6.25, 3.0, 3.25]) {
+            assert!((value - expected).abs() < 1e-5, "{covariance:?}");
+        }
     }
 
     #[test]

@@ -4,9 +4,13 @@
 //! plane. It knows nothing of losses, files or degrees.
 //!
 //! ```text
-//! levels ──standardize──▶ ResNet ──▶ embedding ─┬─position head────▶ mean      ─┐
-//! [batch, channels, bands, frames] dB  [batch, 512] └─uncertainty head─▶ Cholesky ─┴▶ Estimate
+//! levels ──standardize──▶ ResNet ──┐            ┌─position head────▶ mean      ─┐
+//! [batch, receivers, bands, frames] ├▶ embedding ┤                               ├▶ Estimate
+//! side inputs ──standardize──▶ MLP ─┘            └─uncertainty head─▶ Cholesky ─┘
 //! ```
+//!
+//! Side inputs are the numbers of each receiver, which receivers there are and where, and the
+//! position that a classical method finds: the network then states its correction.
 //!
 //! # Example
 //!
@@ -29,7 +33,7 @@
 //! let device = Device::flex();
 //! let network = config.init(&device);
 //!
-//! let estimate = network.forward(Tensor::zeros([1, 7, 16, 8], &device));
+//! let estimate = network.forward(Tensor::zeros([1, 7, 16, 8], &device).into());
 //!
 //! let mean_km: Vec<f32> = estimate.mean_km.into_data().try_to_vec().unwrap();
 //! let cholesky_km: Vec<f32> = estimate.cholesky_km.into_data().try_to_vec().unwrap();
@@ -41,16 +45,28 @@
 mod backbone;
 mod block;
 mod config;
+mod ensemble;
 mod error;
 mod estimate;
 mod head;
+mod input;
 mod network;
+mod receiver_set;
+mod side;
+mod standardization;
 mod weights;
 
 pub use backbone::{EMBEDDING_LENGTH, ResNet};
 pub use block::{Projection, ResidualBlock};
-pub use config::{Backbone, CovarianceKind, LocalizationNetConfig, Standardization};
+pub use config::{Backbone, CovarianceKind, LocalizationNetConfig};
+pub use ensemble::Ensemble;
 pub use error::ModelError;
-pub use estimate::{DEVIATION_FLOOR, Estimate};
+pub use estimate::{DEVIATION_FLOOR, Estimate, EstimateComponent};
 pub use head::Head;
-pub use network::LocalizationNet;
+pub use input::{NetworkInput, SideInputs};
+pub use network::{LocalizationNet, MIXTURE_RECEIVERS_MAX};
+pub use receiver_set::{
+    ABSENT_SCORE, ATTENTION_HEADS, AttentionLayer, LAYER_NORM_EPSILON, ReceiverSet, TOKEN_LENGTH,
+};
+pub use side::{FIX_FEATURES, FIX_LOGARITHM_SCALE, FIX_VARIANCE_FLOOR, Perceptron};
+pub use standardization::{SideInputConfig, Standardization};

@@ -1,20 +1,41 @@
-//! The network, from levels in dB to an estimate in km.
+//! The network, from what is known of an event to an estimate in km.
 
 use burn::module::Module;
+use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Device, Tensor, TensorData, assert_shape};
 
 use crate::backbone::EMBEDDING_LENGTH;
+use crate::receiver_set::{ABSENT_SCORE, TOKEN_LENGTH};
+use crate::side::{Perceptron, flat, flat_length, row};
 use crate::weights::Weights;
-use crate::{Estimate, Head, LocalizationNetConfig, ResNet};
+use crate::{
+    Backbone, Estimate, EstimateComponent, Head, LocalizationNetConfig, NetworkInput, ReceiverSet,
+    ResNet, SideInputs,
+};
 
-/// Locates a transmitter from the levels that the receivers saw.
+/// Widths of the layers of the backbone `mlp`.
+const MLP_WIDTHS: [usize; 3] = [256, 256, 256];
+
+/// Widths of the layers that take the side inputs beside a residual network.
+const SIDE_WIDTHS: [usize; 2] = [128, 128];
+
+/// Distance at which the components of a mixture start from the first one, in units.
+const COMPONENT_RADIUS: f32 = 0.5;
+
+/// Receivers that detect an event, up to which a mixture has more than one component: what one or two
+/// of them hear is a ring or a ridge, what three hear is a place.
+pub const MIXTURE_RECEIVERS_MAX: usize = 2;
+
+/// Locates a transmitter from what the receivers measured.
 ///
 /// Made by [`LocalizationNetConfig::init`]. Standardization of the input and scaling of the output
 /// are part of the network, and its configuration carries their numbers: weights on disk
 /// (`save_file`, `load_file`) are complete together with the configuration.
 #[derive(Module, Debug)]
 pub struct LocalizationNet {
-    backbone: ResNet,
+    resnet: Option<ResNet>,
+    side: Option<Perceptron>,
+    set: Option<ReceiverSet>,
     position_head: Head,
     uncertainty_head: Head,
     #[module(skip)]
@@ -27,13 +48,30 @@ impl LocalizationNet {
             panic!("a network takes a valid configuration: {error}");
         }
         let mut weights = Weights::new(config.seed, device);
-        let backbone = ResNet::new(config.backbone, config.input_channels, &mut weights);
+        let blocks = config.backbone.stage_blocks();
+        let resnet = blocks.map(|blocks| ResNet::new(blocks, config.input_channels, &mut weights));
+        let widths: &[usize] = match config.backbone {
+            Backbone::ResNet18 | Backbone::ResNet34 => &SIDE_WIDTHS,
+            Backbone::Mlp => &MLP_WIDTHS,
+            Backbone::Set => &[],
+        };
+        let side = config.side_inputs.as_ref().filter(|_| !widths.is_empty());
+        let side = side.map(|side| Perceptron::new(flat_length(side), widths, &mut weights));
+        let set = config.side_inputs.as_ref().filter(|_| config.backbone == Backbone::Set);
+        let set = set.map(|side| ReceiverSet::new(side, &mut weights));
+
+        let embedding_length = resnet.as_ref().map_or(0, |_| EMBEDDING_LENGTH)
+            + side.as_ref().map_or(0, |_| widths[widths.len() - 1])
+            + set.as_ref().map_or(0, |_| TOKEN_LENGTH);
         let mut head =
-            |bias: &[f32]| Head::new(EMBEDDING_LENGTH, config.head_width, bias, &mut weights);
+            |bias: &[f32]| Head::new(embedding_length, config.head_width, bias, &mut weights);
+        let uncertainty = Estimate::neutral_uncertainty(config.covariance);
         Self {
-            backbone,
-            position_head: head(&[0.0; 2]),
-            uncertainty_head: head(&Estimate::neutral_uncertainty(config.covariance)),
+            resnet,
+            side,
+            set,
+            position_head: head(&position_bias(config)),
+            uncertainty_head: head(&uncertainty.repeat(config.components)),
             config: config.clone(),
         }
     }
@@ -43,12 +81,22 @@ impl LocalizationNet {
         &self.config
     }
 
-    /// The part that turns feature maps into one vector per event.
-    pub fn backbone(&self) -> &ResNet {
-        &self.backbone
+    /// The part that looks at the levels, if the network takes any.
+    pub fn resnet(&self) -> Option<&ResNet> {
+        self.resnet.as_ref()
     }
 
-    /// The head that states the standardized position.
+    /// The layers that take the side inputs, if the network takes any.
+    pub fn side(&self) -> Option<&Perceptron> {
+        self.side.as_ref()
+    }
+
+    /// The part that treats receivers as a set, if the network has it.
+    pub fn set(&self) -> Option<&ReceiverSet> {
+        self.set.as_ref()
+    }
+
+    /// The head that states the position, and with side inputs the unit of a correction.
     pub fn position_head(&self) -> &Head {
         &self.position_head
     }
@@ -63,31 +111,96 @@ impl LocalizationNet {
     /// The network trains (batch statistics, gradients) where its weights and the input are on an
     /// autodiff device, and infers elsewhere.
     ///
+    /// Without a classical fix, the heads speak of a position and its deviation in units of the
+    /// spread of the training positions, from their mean. With one, they speak of its correction,
+    /// from the fix, in a unit that the network chooses: the spread times the logistic function of
+    /// an output of the position head. A fix that is trusted has a small unit, so that its
+    /// precision is not lost; one that is not, such as the wrong one of two, a large unit.
+    ///
     /// # Shapes
     ///
-    /// - `levels_db`: `[batch, input_channels, bands, frames]`, in dB, not standardized
+    /// - `input`: levels `[batch, input_channels, bands, frames]` and side inputs, as they are
     /// - returns: mean `[batch, 2]` and Cholesky factor `[batch, 3]`, in km
     ///
     /// # Panics
     ///
-    /// If the second axis is not `input_channels`.
-    pub fn forward(&self, levels_db: Tensor<4>) -> Estimate {
-        let embedding = self.backbone.forward(self.standardize(levels_db));
-        Estimate::from_heads(
-            self.position_head.forward(embedding.clone()),
-            self.uncertainty_head.forward(embedding),
-            self.config.covariance,
-            &self.config.standardization,
-        )
+    /// If there are other receivers than `input_channels`, unless the backbone treats them alike, or
+    /// if the network takes side inputs and there are none.
+    pub fn forward(&self, input: NetworkInput) -> Estimate {
+        let side = self.config.side_inputs.as_ref().map(|config| {
+            let side = input.side.expect("a network with side inputs is given them");
+            (config, side)
+        });
+        let standardization = &self.config.standardization;
+        let mut embeddings = Vec::with_capacity(2);
+        if let Some(resnet) = &self.resnet {
+            embeddings.push(resnet.forward(self.standardize(input.levels_db.clone())));
+        }
+        if let (Some(layers), Some((config, side))) = (&self.side, &side) {
+            embeddings.push(layers.forward(flat(side, config, standardization)));
+        }
+        if let (Some(set), Some((config, side))) = (&self.set, &side) {
+            let levels = self.standardize(input.levels_db);
+            embeddings.push(set.forward(levels, side, config, standardization));
+        }
+        let embedding = Tensor::cat(embeddings, 1);
+
+        let position = self.position_head.forward(embedding.clone());
+        let uncertainty = self.uncertainty_head.forward(embedding);
+        let device = position.device();
+        let mean_km = row(&standardization.position_mean_km, &device);
+        let spread_km = row(&standardization.position_deviation_km, &device);
+        let side = side.as_ref().map(|(_, side)| side);
+        let components = self.config.components;
+        let frame_km = match side {
+            Some(side) => {
+                let unit = sigmoid(position.clone().narrow(1, 2 * components, 1));
+                let (origin_km, unit) = correction(side, mean_km, unit);
+                [origin_km, spread_km * unit]
+            }
+            None => [mean_km, spread_km],
+        };
+        let log_shares = log_shares(&position, side, components);
+        let outputs = self.config.covariance.head_outputs();
+        let component = |index: usize| {
+            EstimateComponent::from_heads(
+                log_shares.clone().narrow(1, index, 1),
+                position.clone().narrow(1, 2 * index, 2),
+                uncertainty.clone().narrow(1, outputs * index, outputs),
+                self.config.covariance,
+                frame_km.clone(),
+            )
+        };
+        Estimate::mixture((0..components).map(component).collect())
+    }
+
+    /// Estimates the position of each event from levels alone, as the mean and the standard
+    /// deviation along each axis.
+    ///
+    /// # Shapes
+    ///
+    /// - `levels_db`: `[batch, input_channels, bands, frames]`, in dB, not standardized
+    /// - returns: `[batch, 2]` and `[batch, 2]`, in km
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward) does.
+    pub fn forward_diagonal(&self, levels_db: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let estimate = self.forward(levels_db.into());
+        let sigma_km = estimate.sigma_km();
+        (estimate.mean_km, sigma_km)
     }
 
     /// Brings the levels of each receiver to mean 0 and deviation 1 over the training split.
     fn standardize(&self, levels_db: Tensor<4>) -> Tensor<4> {
         let channels = self.config.input_channels;
-        assert_shape!(levels_db, [_, channels, ..]);
+        if !self.config.backbone.treats_receivers_alike() {
+            assert_shape!(levels_db, [_, channels, ..]);
+        }
         let device = levels_db.device();
         let per_channel = |values: &[f32]| {
-            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, channels, 1, 1]), &device)
+            let data = TensorData::new(values.to_vec(), [1, values.len(), 1, 1]);
+            Tensor::<4>::from_data(data, &device)
         };
         let standardization = &self.config.standardization;
         (levels_db - per_channel(&standardization.level_mean_db))
@@ -95,202 +208,47 @@ impl LocalizationNet {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use burn::module::{ModuleVisitor, Param};
-    use burn::tensor::Gradients;
-
-    use super::*;
-    use crate::{CovarianceKind, Standardization};
-
-    fn config() -> LocalizationNetConfig {
-        LocalizationNetConfig {
-            input_channels: 2,
-            head_width: 16,
-            standardization: Standardization {
-                level_mean_db: vec![3.0, -1.0],
-                level_deviation_db: vec![2.0, 4.0],
-                position_mean_km: [20.0, -30.0],
-                position_deviation_km: [70.0, 50.0],
-            },
-            seed: 7,
-            ..LocalizationNetConfig::default()
-        }
+/// Outputs of the position head before training: the position of each component, the unit of a
+/// correction where there are side inputs, and the score of each component where there are several.
+///
+/// The first component starts at the mean, the others on a circle around it: what starts as one
+/// learns as one.
+fn position_bias(config: &LocalizationNetConfig) -> Vec<f32> {
+    let components = config.components;
+    let mut bias = vec![0.0; 2];
+    for index in 1..components {
+        let angle = std::f32::consts::TAU * index as f32 / (components - 1).max(1) as f32;
+        bias.extend([COMPONENT_RADIUS * angle.cos(), COMPONENT_RADIUS * angle.sin()]);
     }
-
-    /// Levels between −10 and 10 dB without any pattern.
-    fn levels_db(batch: usize, device: &Device) -> Tensor<4> {
-        let (bands, frames) = (12, 6);
-        let value = |index: usize| ((index * 7919 + 13) % 2003) as f32 / 100.15 - 10.0;
-        let values: Vec<f32> = (0..batch * 2 * bands * frames).map(value).collect();
-        Tensor::from_data(TensorData::new(values, [batch, 2, bands, frames]), device)
-    }
-
-    /// Bits of every weight and running statistic, in the order of the modules.
-    fn bits(network: &LocalizationNet) -> Vec<u32> {
-        struct Collect(Vec<u32>);
-        impl ModuleVisitor for Collect {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let values = param.val().into_data().try_to_vec::<f32>().unwrap();
-                self.0.extend(values.into_iter().map(f32::to_bits));
-            }
-        }
-        let mut collect = Collect(Vec::new());
-        network.visit(&mut collect);
-        collect.0
-    }
-
-    fn values(estimate: Estimate) -> Vec<f32> {
-        let [mean, cholesky] = [estimate.mean_km, estimate.cholesky_km]
-            .map(|x| x.into_data().try_to_vec::<f32>().unwrap());
-        [mean, cholesky].concat()
-    }
-
-    fn assert_close(values: &[f32], expected: &[f32], tolerance: f32) {
-        assert_eq!(values.len(), expected.len());
-        for (value, expected) in values.iter().zip(expected) {
-            assert!((value - expected).abs() <= tolerance, "{value} is not {expected}");
-        }
-    }
-
-    #[test]
-    fn estimate_has_a_row_per_event() {
-        let device = Device::flex();
-        for covariance in [CovarianceKind::Diagonal, CovarianceKind::Full] {
-            let network = LocalizationNetConfig { covariance, ..config() }.init(&device);
-
-            let estimate = network.forward(levels_db(3, &device));
-
-            assert_eq!(estimate.mean_km.dims(), [3, 2]);
-            assert_eq!(estimate.cholesky_km.dims(), [3, 3]);
-        }
-    }
-
-    /// By hand: (5 − 3) / 2 and (−9 + 1) / 4.
-    #[test]
-    fn levels_are_standardized_per_receiver() {
-        let device = Device::flex();
-        let network = config().init(&device);
-
-        let x = network.standardize(Tensor::from_data([[[[5.0]], [[-9.0]]]], &device));
-
-        assert_close(&x.into_data().try_to_vec::<f32>().unwrap(), &[1.0, -2.0], 1e-6);
-    }
-
-    #[test]
-    #[should_panic(expected = "standardization.level_mean_db")]
-    fn invalid_configuration_makes_no_network() {
-        LocalizationNetConfig { input_channels: 4, ..config() }.init(&Device::flex());
-    }
-
-    #[test]
-    fn same_seed_gives_the_same_network() {
-        let device = Device::flex();
-        let first = bits(&config().init(&device));
-        // Drawing elsewhere in between changes nothing, nor does the kind of device.
-        let again = bits(&config().init(&device.clone().autodiff()));
-        let other = bits(&LocalizationNetConfig { seed: 8, ..config() }.init(&device));
-
-        assert!(first == again);
-        assert!(first != other);
-    }
-
-    #[test]
-    fn same_network_gives_the_same_estimate() {
-        let device = Device::flex();
-        let network = config().init(&device);
-
-        let first = values(network.forward(levels_db(2, &device)));
-        let second = values(network.forward(levels_db(2, &device)));
-
-        assert!(first.iter().zip(&second).all(|(a, b)| a.to_bits() == b.to_bits()));
-    }
-
-    #[test]
-    fn untrained_network_states_mean_and_spread_of_the_positions() {
-        let device = Device::flex();
-        let network = config().init(&device);
-
-        let estimate = network.forward(levels_db(1, &device));
-
-        // Within a tenth of the spread, whatever the weights.
-        let mean_km = estimate.mean_km.into_data().try_to_vec::<f32>().unwrap();
-        let cholesky_km = estimate.cholesky_km.into_data().try_to_vec::<f32>().unwrap();
-        assert_close(&mean_km, &[20.0, -30.0], 7.0);
-        assert_close(&cholesky_km, &[70.0, 0.0, 50.0], 7.0);
-    }
-
-    #[test]
-    fn weights_survive_a_file() {
-        let device = Device::flex();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("network.bpk");
-        let network = config().init(&device);
-        let expected = values(network.forward(levels_db(2, &device)));
-
-        network.clone().save_file(&path).unwrap();
-        let blank = LocalizationNetConfig { seed: 99, ..config() }.init(&device);
-        let loaded = blank.try_load_file(&path).unwrap();
-
-        assert!(bits(&loaded) == bits(&network));
-        assert_close(&values(loaded.forward(levels_db(2, &device))), &expected, 0.0);
-    }
-
-    /// A forward pass in training moves the running statistics; `valid` uses them and does not.
-    #[test]
-    fn validation_network_uses_running_statistics() {
-        let device = Device::flex().autodiff();
-        let network = config().init(&device);
-        let before = bits(&network);
-        network.forward(levels_db(4, &device));
-        let validation = network.valid();
-
-        let plain = Device::flex();
-        let alone = values(validation.forward(levels_db(1, &plain)));
-        let both = values(validation.forward(levels_db(2, &plain)));
-        let after = bits(&validation);
-
-        assert!(before != after);
-        assert!(bits(&network.valid()) == after);
-        // With batch statistics the second event would change the estimate of the first.
-        assert_close(&alone[..2], &both[..2], 1e-3);
-    }
-
-    #[test]
-    fn gradient_reaches_every_parameter() {
-        struct Check<'a> {
-            gradients: &'a Gradients,
-            path: Vec<String>,
-            parameters: usize,
-        }
-        impl ModuleVisitor for Check<'_> {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.push(name.to_owned());
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let path = self.path.join(".");
-                if path.contains("running_") {
-                    return;
-                }
-                let gradient = param.val().grad(self.gradients).expect(&path);
-                let largest = gradient.abs().max().into_scalar::<f32>();
-                assert!(largest > 0.0 && largest.is_finite(), "{path}: {largest}");
-                self.parameters += 1;
-            }
-        }
-        let device = Device::flex().autodiff();
-        let network = config().init(&device);
-
-        let estimate = network.forward(levels_db(3, &device));
-        let gradients =
-            (estimate.mean_km.square().sum() + estimate.cholesky_km.square().sum()).backward();
-
-        let mut check = Check { gradients: &gradients, path: Vec::new(), parameters: 0 };
-        network.visit(&mut check);
-        // 20 convolutions with a weight each, as many batch norms with two; four linear layers.
-        assert_eq!(check.parameters, 20 + 20 * 2 + 4 * 2);
-    }
+    let scores = if components > 1 { components } else { 0 };
+    let unit = usize::from(config.side_inputs.is_some());
+    bias.resize(bias.len() + unit + scores, 0.0);
+    bias
 }
+
+/// The logarithm of the share of each component, `[batch, components]`. With side inputs, an event
+/// that three receivers or more detect has the first component alone.
+fn log_shares(position: &Tensor<2>, side: Option<&SideInputs>, components: usize) -> Tensor<2> {
+    let [batch, outputs] = position.dims();
+    if components == 1 {
+        return Tensor::zeros([batch, 1], &position.device());
+    }
+    let scores = position.clone().narrow(1, outputs - components, components);
+    let Some(side) = side else { return log_softmax(scores, 1) };
+    let many =
+        side.hearing().greater_elem(MIXTURE_RECEIVERS_MAX as f64 + 0.5).float() * ABSENT_SCORE;
+    let first = scores.clone().narrow(1, 0, 1);
+    let others = scores.narrow(1, 1, components - 1) + many;
+    log_softmax(Tensor::cat(vec![first, others], 1), 1)
+}
+
+/// Where an estimate starts from, `[batch, 2]`, and the share of the spread in which it is stated,
+/// `[batch, 1]`: the fix and `unit`, or the mean of the positions and 1 where there is no fix.
+fn correction(side: &SideInputs, mean_km: Tensor<2>, unit: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let has_fix = side.has_fix();
+    let origin_km = (side.fix_km.clone() - mean_km.clone()) * has_fix.clone() + mean_km;
+    (origin_km, (unit - 1.0) * has_fix + 1.0)
+}
+
+#[cfg(test)]
+mod tests;

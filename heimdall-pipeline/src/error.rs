@@ -36,6 +36,17 @@ pub enum PipelineError {
         option: &'static str,
     },
 
+    /// A field of a stage has a value that it cannot work with.
+    #[error("`{field}` must be {expected}, but is {actual}")]
+    InvalidField {
+        /// Path of the field in its stage: `fix.margin_km`.
+        field: &'static str,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: &'static str,
+        /// The value that was given.
+        actual: f64,
+    },
+
     /// A file or folder could not be used.
     #[error("cannot {action} {}", .path.display())]
     Io {

@@ -53,7 +53,7 @@ pub use progress::{Progress, duration};
 pub use runner::{Forecast, RunOptions, plan, run};
 pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};
 pub use stage::{
-    EvaluateStage, ExportStage, ExtractStage, ImportStage, LocateStage, PipelineFacts,
+    EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage, LocateStage, PipelineFacts,
     RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage, StageContext, StageKind,
     StageOutput, StageProgress, TrainStage,
 };

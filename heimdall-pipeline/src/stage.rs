@@ -4,6 +4,7 @@ mod context;
 mod evaluate;
 mod export;
 mod extract;
+mod fix;
 mod import;
 mod locate;
 mod register;
@@ -25,6 +26,7 @@ pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
 pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
 pub use extract::ExtractStage;
+pub use fix::FixConfig;
 pub use import::ImportStage;
 pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
@@ -107,15 +109,9 @@ impl StageKind {
     /// raises it, so that results of the old code are not taken for results of the new.
     pub fn cache_version(self) -> u32 {
         match self {
-            Self::Simulate
-            | Self::Import
-            | Self::Extract
-            | Self::Split
-            | Self::Train
-            | Self::Evaluate
-            | Self::Export
-            | Self::Register
-            | Self::Locate => 1,
+            Self::Simulate | Self::Import | Self::Register | Self::Locate => 1,
+            // Features hold a classical fix, and networks take side inputs.
+            Self::Extract | Self::Split | Self::Train | Self::Evaluate | Self::Export => 2,
         }
     }
 

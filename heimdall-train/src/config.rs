@@ -9,8 +9,11 @@ use crate::{ScheduleConfig, TrainError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkChoice {
-    /// The part that turns feature maps into one vector per event.
+    /// The part that turns what is known of an event into one vector.
     pub backbone: Backbone,
+    /// Whether the network sees, beside the levels, the numbers of each receiver, which receivers
+    /// there are and where, and the classical fix, of which it then states the correction.
+    pub side_inputs: bool,
     /// The shape of the uncertainty.
     pub covariance: CovarianceKind,
     /// Width of the hidden layer of each head.
@@ -21,6 +24,7 @@ impl Default for NetworkChoice {
     fn default() -> Self {
         Self {
             backbone: Backbone::default(),
+            side_inputs: true,
             covariance: CovarianceKind::default(),
             head_width: 256,
         }
@@ -60,7 +64,10 @@ pub struct TrainConfig {
     /// Norm of the gradient of all weights together above which it is scaled down to it; never, if
     /// left out.
     pub gradient_clip: Option<f64>,
-    /// Seed of the first weights and of the order of events.
+    /// Probability with which a receiver is taken away from an event while the network learns from
+    /// it, so that a missing receiver is nothing new. One that recorded the event always stays.
+    pub receiver_drop_out: f64,
+    /// Seed of the first weights, of the order of events, and of the receivers that are taken away.
     pub seed: u64,
 }
 
@@ -75,6 +82,7 @@ impl Default for TrainConfig {
             schedule: ScheduleConfig::default(),
             early_stopping: Some(10),
             gradient_clip: Some(5.0),
+            receiver_drop_out: 0.1,
             seed: 0,
         }
     }
@@ -111,6 +119,13 @@ impl TrainConfig {
         {
             return invalid("gradient_clip", "finite and above 0, or left out", norm);
         }
+        if !(0.0..1.0).contains(&self.receiver_drop_out) {
+            let actual = self.receiver_drop_out;
+            return invalid("receiver_drop_out", "at least 0 and below 1", actual);
+        }
+        if self.model.backbone.needs_side_inputs() && !self.model.side_inputs {
+            return Err(TrainError::NoSideInputs { backbone: self.model.backbone });
+        }
         self.schedule.validate()
     }
 }
@@ -146,6 +161,7 @@ mod tests {
             (r#"{"early_stopping": 0}"#, "early_stopping"),
             (r#"{"gradient_clip": 0}"#, "gradient_clip"),
             (r#"{"model": {"head_width": 0}}"#, "model.head_width"),
+            (r#"{"receiver_drop_out": 1}"#, "receiver_drop_out"),
             (r#"{"schedule": {"kind": "plateau", "factor": 1.5}}"#, "schedule.factor"),
         ];
         for (text, expected) in cases {
@@ -156,6 +172,17 @@ mod tests {
             let TrainError::InvalidConfig { field, .. } = error else { panic!("{error}") };
             assert_eq!(field, expected);
         }
+    }
+
+    #[test]
+    fn backbone_without_any_input_is_refused() {
+        let text = r#"{"model": {"backbone": "mlp", "side_inputs": false}}"#;
+        let config: TrainConfig = serde_json::from_str(text).unwrap();
+
+        let error = config.validate().unwrap_err();
+
+        assert!(matches!(error, TrainError::NoSideInputs { .. }), "{error}");
+        assert!(error.to_string().contains("model.side_inputs"), "{error}");
     }
 
     #[test]

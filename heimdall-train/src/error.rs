@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use burn::store::RecordError;
 use heimdall_data::{DataError, Part};
 use heimdall_geo::GeoError;
-use heimdall_model::ModelError;
+use heimdall_model::{Backbone, ModelError};
 use thiserror::Error;
 
 /// An error of this crate.
@@ -22,6 +22,13 @@ pub enum TrainError {
         expected: &'static str,
         /// The value that was given.
         actual: f64,
+    },
+
+    /// A backbone that cannot do without side inputs is not given any.
+    #[error("`model.side_inputs` must be true, as the backbone {backbone:?} cannot do without")]
+    NoSideInputs {
+        /// The backbone.
+        backbone: Backbone,
     },
 
     /// A set has too few events for its purpose.

@@ -56,7 +56,8 @@ pub fn evaluate(
         if set.len() < expected {
             return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
         }
-        check_features(&model.manifest.features, set, part)?;
+        let alike = model.manifest.network.backbone.treats_receivers_alike();
+        check_features(&model.manifest.features, set, part, alike)?;
     }
     let predict = |set| {
         predict(&model.network, set, BATCH_SIZE, cancel)?.ok_or(TrainError::EvaluationInterrupted)

@@ -4,9 +4,9 @@ use std::f64::consts::TAU;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
-use heimdall_data::{BatchOrder, Batcher, HeimdallDataset};
+use heimdall_data::{Batch, BatchOrder, Batcher, HeimdallDataset};
 use heimdall_geo::{Covariance, LocalPosition};
-use heimdall_model::LocalizationNet;
+use heimdall_model::{LocalizationNet, NetworkInput, SideInputs};
 
 use crate::TrainError;
 
@@ -52,12 +52,13 @@ pub(crate) fn predict(
             return Ok(None);
         }
         let batch = batch?;
-        let estimate = network.forward(batch.levels);
+        let events = batch.events.clone();
+        let estimate = network.forward(network_input(batch));
         let means: Vec<f32> = read(estimate.mean_km);
         let factors: Vec<f32> = read(estimate.cholesky_km);
         let (means, _) = means.as_chunks::<2>();
         let (factors, _) = factors.as_chunks::<3>();
-        for ((mean, factor), &event) in means.iter().zip(factors).zip(&batch.events) {
+        for ((mean, factor), &event) in means.iter().zip(factors).zip(&events) {
             let [east_km, north_km] = mean.map(f64::from);
             let [l11_km, l21_km, l22_km] = factor.map(f64::from);
             let prediction = Prediction {
@@ -73,6 +74,21 @@ pub(crate) fn predict(
         }
     }
     Ok(Some(predictions))
+}
+
+/// Hands a network what a batch holds.
+pub(crate) fn network_input(batch: Batch) -> NetworkInput {
+    NetworkInput {
+        levels_db: batch.levels,
+        side: Some(SideInputs {
+            scalars: batch.scalars,
+            mask: batch.mask,
+            receivers_km: batch.receivers_km,
+            fix_km: batch.fix_km,
+            fix_covariance_km2: batch.fix_covariance_km2,
+            fix_status: batch.fix_status,
+        }),
+    }
 }
 
 /// Brings a tensor to the host.

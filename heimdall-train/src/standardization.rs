@@ -1,21 +1,30 @@
 //! Means and deviations of the training split, taken in one pass over the disk.
 
 use heimdall_data::{DataError, HeimdallDataset};
-use heimdall_model::Standardization;
+use heimdall_features::ReceiverScalars;
+use heimdall_model::{SideInputConfig, Standardization};
 
-/// Measures the standardization of a set: only ever of the training split.
+/// Measures how levels, positions and side inputs are scaled: only ever over the training split.
+///
+/// With `alike`, one mean and deviation serve all receivers, else each has its own.
 ///
 /// Receivers that are absent from an event do not count in it. A receiver that is absent from all
-/// events, or whose level never changes, gets the deviation 1 dB; so does a coordinate that never
+/// events, or a number that never changes, gets the deviation 1; so does a coordinate that never
 /// changes, with 1 km.
 ///
 /// # Errors
 ///
 /// - [`DataError::Unlabelled`] if the position of an event is unknown.
 /// - [`DataError::Read`] if the features cannot be read.
-pub fn measure_standardization(dataset: &HeimdallDataset) -> Result<Standardization, DataError> {
-    let shape = dataset.header().shape;
-    let mut levels = vec![Moments::default(); shape.receivers];
+pub fn measure_standardization(
+    dataset: &HeimdallDataset,
+    alike: bool,
+) -> Result<(Standardization, SideInputConfig), DataError> {
+    let header = dataset.header();
+    let shape = header.shape;
+    let rows = if alike { 1 } else { shape.receivers };
+    let mut levels = vec![Moments::default(); rows];
+    let mut numbers = vec![[Moments::default(); ReceiverScalars::COUNT]; rows];
     let mut positions = [Moments::default(); 2];
     for index in 0..dataset.len() {
         let (label, features) = dataset.get(index)?;
@@ -25,20 +34,36 @@ pub fn measure_standardization(dataset: &HeimdallDataset) -> Result<Standardizat
         positions[0].add(&[position.east_km as f32]);
         positions[1].add(&[position.north_km as f32]);
         let receivers = features.levels_db.chunks_exact(shape.bands * shape.frames);
-        for ((levels_db, scalars), moments) in receivers.zip(&features.scalars).zip(&mut levels) {
-            if scalars.is_some() {
-                moments.add(levels_db);
+        for (receiver, (levels_db, scalars)) in receivers.zip(&features.scalars).enumerate() {
+            let Some(scalars) = scalars else { continue };
+            let row = if alike { 0 } else { receiver };
+            levels[row].add(levels_db);
+            for (moments, number) in numbers[row].iter_mut().zip(scalars.to_row()) {
+                moments.add(&[number]);
             }
         }
     }
     // The network holds single precision.
     let mean = |moments: &Moments| moments.mean as f32;
-    Ok(Standardization {
+    let standardization = Standardization {
         level_mean_db: levels.iter().map(mean).collect(),
         level_deviation_db: levels.iter().map(Moments::deviation).collect(),
         position_mean_km: [mean(&positions[0]), mean(&positions[1])],
         position_deviation_km: [positions[0].deviation(), positions[1].deviation()],
-    })
+    };
+    let receivers_km = header.receivers.iter().map(|receiver| {
+        let local = header.frame.to_local(&receiver.position);
+        [local.east_km as f32, local.north_km as f32]
+    });
+    let side_inputs = SideInputConfig {
+        receivers_km: receivers_km.collect(),
+        scalar_mean: numbers.iter().map(|row| row.iter().map(mean).collect()).collect(),
+        scalar_deviation: numbers
+            .iter()
+            .map(|row| row.iter().map(Moments::deviation).collect())
+            .collect(),
+    };
+    Ok((standardization, side_inputs))
 }
 
 /// Mean and spread of numbers that were seen once.
@@ -92,14 +117,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dataset = synthetic(folder.path(), 9, 3);
 
-        let measured = measure_standardization(&dataset).unwrap();
+        let (measured, side_inputs) = measure_standardization(&dataset, false).unwrap();
 
         let per_receiver = dataset.header().shape.bands * dataset.header().shape.frames;
         for receiver in 0..dataset.header().shape.receivers {
-            let mut values = Vec::new();
+            let (mut values, mut snrs_db) = (Vec::new(), Vec::new());
             for index in 0..dataset.len() {
                 let (_, features) = dataset.get(index).unwrap();
-                if features.scalars[receiver].is_some() {
+                if let Some(scalars) = features.scalars[receiver] {
+                    snrs_db.push(scalars.snr_db);
                     let start = receiver * per_receiver;
                     values.extend_from_slice(&features.levels_db[start..start + per_receiver]);
                 }
@@ -108,6 +134,14 @@ mod tests {
             let (mean, deviation) = two_passes(&values);
             assert!((f64::from(measured.level_mean_db[receiver]) - mean).abs() < 1e-4);
             assert!((f64::from(measured.level_deviation_db[receiver]) - deviation).abs() < 1e-4);
+            let (mean, deviation) = two_passes(&snrs_db);
+            // The third number is the SNR; the first is the same in all events.
+            let row = |table: &[Vec<f32>]| [table[receiver][2], table[receiver][0]].map(f64::from);
+            let [snr_mean, power_mean] = row(&side_inputs.scalar_mean);
+            let [snr_deviation, power_deviation] = row(&side_inputs.scalar_deviation);
+            assert!((snr_mean - mean).abs() < 1e-4 && (power_mean + 60.0).abs() < 1e-4);
+            assert!((snr_deviation - deviation).abs() < 1e-4);
+            assert!((power_deviation - 1.0).abs() < 1e-9);
         }
         let east: Vec<f32> =
             dataset.labels().iter().map(|l| l.position_km.unwrap().east_km as f32).collect();
@@ -124,11 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn receivers_that_are_alike_share_their_statistics() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = synthetic(folder.path(), 9, 3);
+
+        let (measured, side_inputs) = measure_standardization(&dataset, true).unwrap();
+
+        let maps = (0..dataset.len()).map(|index| dataset.get(index).unwrap().1);
+        let snrs_db: Vec<f32> =
+            maps.flat_map(|features| features.scalars).flatten().map(|s| s.snr_db).collect();
+        let (mean, deviation) = two_passes(&snrs_db);
+        assert!((f64::from(side_inputs.scalar_mean[0][2]) - mean).abs() < 1e-4);
+        assert!((f64::from(side_inputs.scalar_deviation[0][2]) - deviation).abs() < 1e-4);
+        assert_eq!((side_inputs.scalar_mean.len(), measured.level_mean_db.len()), (1, 1));
+        assert_eq!(side_inputs.receivers_km.len(), 2);
+    }
+
+    #[test]
     fn what_never_changes_has_the_deviation_one() {
         let folder = tempfile::tempdir().unwrap();
         let dataset = synthetic(folder.path(), 9, 3).subset(&[4]);
 
-        let measured = measure_standardization(&dataset).unwrap();
+        let (measured, _) = measure_standardization(&dataset, false).unwrap();
 
         assert!((measured.position_deviation_km[0] - 1.0).abs() < 1e-9);
     }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use heimdall_data::{
     EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter,
 };
-use heimdall_features::{FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
+use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 use heimdall_model::LocalizationNetConfig;
 
@@ -74,7 +74,12 @@ fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> Heimda
         };
         let snrs_db = [20.0 + position.east_km / 5.0, 20.0 + position.north_km / 5.0];
         let absent = (event % 3 == 2).then_some(event % 2);
-        let mut features = FeatureMap { shape, levels_db: Vec::new(), scalars: Vec::new() };
+        let mut features = FeatureMap {
+            shape,
+            levels_db: Vec::new(),
+            scalars: Vec::new(),
+            fix: fix(event, position, &mut random),
+        };
         for (receiver, snr_db) in snrs_db.into_iter().enumerate() {
             let present = absent != Some(receiver);
             for band in 0..shape.bands {
@@ -106,12 +111,25 @@ fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> Heimda
     HeimdallDataset::open(folder).unwrap()
 }
 
+/// A fix for two of three events, up to 5 km off.
+fn fix(event: usize, truth: LocalPosition, random: &mut Random) -> Option<ClassicalFix> {
+    let mut off = |km: f64| (km + 10.0 * random.next() - 5.0) as f32;
+    let position_km = [off(truth.east_km), off(truth.north_km)];
+    (!event.is_multiple_of(3)).then_some(ClassicalFix {
+        position_km,
+        covariance_km2: [8.0, 0.0, 8.0],
+        ambiguous: event.is_multiple_of(2),
+    })
+}
+
 /// A network that has not learned anything, with the standardization of a set.
 pub(crate) fn untrained(dataset: &HeimdallDataset) -> TrainedModel {
+    let (standardization, side_inputs) = measure_standardization(dataset, false).unwrap();
     let network = LocalizationNetConfig {
         input_channels: dataset.header().shape.receivers,
         head_width: 8,
-        standardization: measure_standardization(dataset).unwrap(),
+        standardization,
+        side_inputs: Some(side_inputs),
         ..LocalizationNetConfig::default()
     };
     let manifest = ModelManifest {

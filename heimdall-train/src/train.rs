@@ -9,6 +9,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use heimdall_data::{BatchOrder, Batcher, HeimdallDataset, Part};
+use heimdall_features::FeatureShape;
 use heimdall_loss::{DistanceSummary, gaussian_nll};
 use heimdall_model::{LocalizationNet, LocalizationNetConfig};
 use tracing::{info, info_span};
@@ -16,7 +17,7 @@ use tracing::{info, info_span};
 use crate::checkpoint::{Checkpoints, Progress};
 use crate::file::digest;
 use crate::gradient::{gradient_norm, scale_gradient};
-use crate::predict::{predict, truths};
+use crate::predict::{network_input, predict, truths};
 use crate::schedule::Schedule;
 use crate::standardization::measure_standardization;
 use crate::trained_model::weights_to_bytes;
@@ -59,7 +60,8 @@ pub fn train(
     config.validate()?;
     check_sets(training, validation)?;
     let device = device.clone().autodiff();
-    let batcher = Batcher::new(training, config.batch_size)?;
+    let batcher = Batcher::new(training, config.batch_size)?
+        .with_receiver_drop_out(config.receiver_drop_out)?;
     let batches = batcher.batches(BatchOrder::Shuffled { seed: config.seed, epoch: 1 });
     let network_config = network_config(config, training)?;
 
@@ -94,8 +96,10 @@ pub fn train(
             let batch = batch?;
             learning_rate = schedule.rate_at(progress.epochs() * batches + index);
 
-            let estimate = network.forward(batch.levels);
-            let loss = gaussian_nll(estimate.mean_km, estimate.cholesky_km, batch.position_km);
+            let (target_km, batch_events) = (batch.position_km.clone(), batch.events.len());
+
+            let estimate = network.forward(network_input(batch));
+            let loss = gaussian_nll(estimate.mean_km, estimate.cholesky_km, target_km);
             let loss_nats = loss.clone().into_scalar::<f32>();
             if !loss_nats.is_finite() {
                 return Err(TrainError::NonFiniteLoss { epoch, batch: index + 1, loss: loss_nats });
@@ -113,8 +117,8 @@ pub fn train(
             }
             network = optimizer.step(learning_rate, network, gradients);
 
-            loss_sum += f64::from(loss_nats) * batch.events.len() as f64;
-            events += batch.events.len();
+            loss_sum += f64::from(loss_nats) * batch_events as f64;
+            events += batch_events;
             on_event(TrainEvent::Step {
                 epoch,
                 batch: index + 1,
@@ -170,19 +174,22 @@ fn check_sets(training: &HeimdallDataset, validation: &HeimdallDataset) -> Resul
             return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
         }
     }
-    check_features(training.header(), validation, Part::Validation)
+    check_features(training.header(), validation, Part::Validation, false)
 }
 
-/// Checks that a set has the features that a network learns from.
+/// Checks that a set has the features that a network learns from, of the same receivers unless the
+/// network treats all of them alike.
 pub(crate) fn check_features(
     expected: &heimdall_data::FeatureHeader,
     set: &HeimdallDataset,
     part: Part,
+    alike: bool,
 ) -> Result<(), TrainError> {
     let actual = set.header();
+    let receivers = if alike { actual.shape.receivers } else { expected.shape.receivers };
     let fields = [
-        ("shape", actual.shape == expected.shape),
-        ("receivers", actual.receivers == expected.receivers),
+        ("shape", actual.shape == FeatureShape { receivers, ..expected.shape }),
+        ("receivers", alike || actual.receivers == expected.receivers),
         ("frame", actual.frame == expected.frame),
         ("extraction", actual.features == expected.features),
         ("sample rate", actual.sample_rate_hz.total_cmp(&expected.sample_rate_hz).is_eq()),
@@ -198,12 +205,16 @@ fn network_config(
     config: &TrainConfig,
     training: &HeimdallDataset,
 ) -> Result<LocalizationNetConfig, TrainError> {
+    let alike = config.model.backbone.treats_receivers_alike();
+    let (standardization, side_inputs) = measure_standardization(training, alike)?;
     let network_config = LocalizationNetConfig {
         input_channels: training.header().shape.receivers,
         backbone: config.model.backbone,
         covariance: config.model.covariance,
+        components: 1,
         head_width: config.model.head_width,
-        standardization: measure_standardization(training)?,
+        side_inputs: config.model.side_inputs.then_some(side_inputs),
+        standardization,
         seed: config.seed,
     };
     network_config.validate()?;

@@ -3,13 +3,15 @@
 mod with_python {
     //! ONNX's own checker, and ONNX Runtime.
 
+    use std::collections::BTreeMap;
     use std::fs;
     use std::path::Path;
     use std::process::Command;
 
     use heimdall_data::HeimdallDataset;
+    use heimdall_features::ClassicalFix;
     use heimdall_train::Evaluation;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use crate::workplace::{TINY, Workplace};
 
@@ -24,17 +26,32 @@ mod with_python {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Writes the levels of all events of a folder, and returns their shape.
-    fn write_samples(features: &Path, file: &Path) -> [usize; 4] {
+    /// Writes what all events of a folder give to each input of a model.
+    fn write_samples(features: &Path, folder: &Path) {
         let dataset = HeimdallDataset::open(features).unwrap();
-        let shape = dataset.header().shape;
-        let mut bytes = Vec::new();
+        let header = dataset.header();
+        let receivers_km = header.receivers.iter().flat_map(|receiver| {
+            let local = header.frame.to_local(&receiver.position);
+            [local.east_km as f32, local.north_km as f32]
+        });
+        let receivers_km: Vec<f32> = receivers_km.collect();
+        let mut inputs: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
         for index in 0..dataset.len() {
             let (_, features) = dataset.get(index).unwrap();
-            bytes.extend(features.levels_db.iter().flat_map(|level| level.to_le_bytes()));
+            let fix = ClassicalFix::to_row(features.fix);
+            inputs.entry("mel_spectrogram").or_default().extend(&features.levels_db);
+            inputs.entry("scalars").or_default().extend(features.scalar_rows());
+            inputs.entry("mask").or_default().extend(features.mask());
+            inputs.entry("receivers_km").or_default().extend(&receivers_km);
+            inputs.entry("fix_km").or_default().extend(&fix[..2]);
+            inputs.entry("fix_covariance_km2").or_default().extend(&fix[2..5]);
+            inputs.entry("fix_status").or_default().extend(&fix[5..]);
         }
-        fs::write(file, bytes).unwrap();
-        [dataset.len(), shape.receivers, shape.bands, shape.frames]
+        fs::create_dir(folder).unwrap();
+        for (name, values) in inputs {
+            let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+            fs::write(folder.join(format!("{name}.f32")), bytes).unwrap();
+        }
     }
 
     fn row(value: &Value, event: usize) -> [f64; 2] {
@@ -48,20 +65,19 @@ mod with_python {
     fn onnx_runtime_gives_the_positions_of_the_evaluation() {
         let workplace = Workplace::new(TINY);
         let run = workplace.run(&["--until", "export"]).done();
-        let samples = workplace.path("samples.f32");
-        let shape = write_samples(&run.stages["split"].outputs["test"], &samples);
+        let samples = workplace.path("samples");
+        write_samples(&run.stages["split"].outputs["test"], &samples);
         let json = fs::read(run.stages["evaluate"].outputs["evaluation"].join("evaluation.json"));
         let evaluation: Evaluation = serde_json::from_slice(&json.unwrap()).unwrap();
 
         let model = run.stages["export"].outputs["onnx"].join("model.onnx");
-        let shape = shape.map(|length| length.to_string());
-        let mut arguments = vec![model.to_str().unwrap(), samples.to_str().unwrap()];
-        arguments.extend(shape.iter().map(String::as_str));
+        let arguments = [model.to_str().unwrap(), samples.to_str().unwrap()];
         let answer = python("run_onnx.py", &arguments);
 
         assert_eq!((answer["opset"].as_i64(), answer["ir"].as_i64()), (Some(17), Some(8)));
         assert_eq!(answer["inputs"]["mel_spectrogram"][0], "tensor(float)");
         assert_eq!(answer["inputs"]["mel_spectrogram"][1][0], "batch_size");
+        assert_eq!(answer["inputs"]["scalars"][1], json!(["batch_size", 7, 6]));
         assert_eq!(answer["outputs"]["position"][0], "tensor(double)");
         assert!(answer["metadata"].as_object().unwrap().keys().any(|k| k.starts_with("heimdall.")));
         // 1e-6° is a tenth of a meter.

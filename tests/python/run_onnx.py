@@ -1,9 +1,9 @@
 """Checks an ONNX file with the official checker, runs it in ONNX Runtime, prints JSON.
 
-usage: run_onnx.py MODEL SAMPLES SHAPE...
+usage: run_onnx.py MODEL SAMPLES
 
-SAMPLES holds float32 values, little-endian, of the given shape: events, receivers, bands, frames.
-All events are run in batches of each size; the outputs are those of batches of one, and
+SAMPLES is a folder with a file INPUT.f32 for each input of the model: float32 values, little-endian,
+event after event. All events are run in batches of each size; the outputs are those of batches of one, and
 `batch_difference` is the largest difference of any other batch size to them.
 """
 
@@ -18,19 +18,30 @@ BATCH_SIZES = [2, 7, 32]
 
 
 def run(session, samples, batch_size):
-    batches = [samples[i:i + batch_size] for i in range(0, len(samples), batch_size)]
-    results = [session.run(None, {"mel_spectrogram": batch}) for batch in batches]
+    count = len(next(iter(samples.values())))
+    batches = [
+        {name: values[i:i + batch_size] for name, values in samples.items()}
+        for i in range(0, count, batch_size)
+    ]
+    results = [session.run(None, batch) for batch in batches]
     return {
         output.name: np.concatenate(parts)
         for output, parts in zip(session.get_outputs(), zip(*results))
     }
 
 
-def main(model_path, samples_path, *shape):
+def read(session, folder):
+    return {
+        i.name: np.fromfile(f"{folder}/{i.name}.f32", "<f4").reshape([-1, *i.shape[1:]])
+        for i in session.get_inputs()
+    }
+
+
+def main(model_path, folder):
     model = onnx.load(model_path)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
-    samples = np.fromfile(samples_path, "<f4").reshape([int(length) for length in shape])
+    samples = read(session, folder)
     outputs = run(session, samples, 1)
     others = [run(session, samples, size) for size in BATCH_SIZES]
     difference = max(
@@ -53,6 +64,6 @@ def main(model_path, samples_path, *shape):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 7:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
+use crate::stage::fix::{FixConfig, FixSolver};
 use crate::stage::{StageContext, StageOutput};
 
 /// Events that are held in memory at a time.
@@ -37,6 +38,9 @@ pub struct ExtractStage {
     pub features: FeatureConfig,
     /// How many bits a level takes on disk.
     pub precision: Precision,
+    /// How the delays between the recordings become a position that is stored beside the features;
+    /// left out, there is none.
+    pub fix: Option<FixConfig>,
 }
 
 impl ExtractStage {
@@ -46,7 +50,8 @@ impl ExtractStage {
     ///
     /// The error of the crate whose rule is broken.
     pub fn validate(&self) -> Result<(), PipelineError> {
-        Ok(self.features.validate()?)
+        self.features.validate()?;
+        self.fix.as_ref().map_or(Ok(()), FixConfig::validate)
     }
 
     /// Writes the shards, with events in the order of their ids.
@@ -62,6 +67,9 @@ impl ExtractStage {
         let mut writer = writer.with_precision(self.precision);
         let rate_hz = header.sample_rate_hz;
         let extractor = Arc::new(FeatureExtractor::new(&self.features, rate_hz)?);
+        let solver = self.fix.as_ref().map(|fix| fix.solver(&header.receivers, header.frame));
+        let solver = Arc::new(solver.transpose()?);
+        let mut fixes = 0;
 
         for (index, chunk) in events.chunks(EVENTS_IN_FLIGHT).enumerate() {
             let done = index * EVENTS_IN_FLIGHT;
@@ -71,15 +79,16 @@ impl ExtractStage {
                 heard.push(AssignedEvent::new(event, &header.receivers, rate_hz)?);
             }
             let (shape, extractor) = (header.shape, Arc::clone(&extractor));
-            let stage = context.clone();
+            let (stage, solver) = (context.clone(), Arc::clone(&solver));
             let extraction = spawn_blocking(move || {
                 let extract = |event: AssignedEvent| {
                     stage.check_cancelled()?;
-                    event.extract(shape, &extractor)
+                    event.extract(shape, &extractor, solver.as_ref().as_ref())
                 };
                 heard.into_par_iter().map(extract).collect::<Result<Vec<_>, _>>()
             });
             let maps = extraction.await.expect("extraction does not panic")?;
+            fixes += maps.iter().filter(|features| features.fix.is_some()).count();
             for (event, features) in chunk.iter().zip(&maps) {
                 writer.push(label(event, &header.frame), features)?;
             }
@@ -87,8 +96,15 @@ impl ExtractStage {
         writer.finish()?;
         recordings.close().await?;
         Ok(StageOutput {
-            metrics: [("events".to_owned(), events.len() as f64)].into(),
-            headline: Some(format!("{} events", events.len())),
+            metrics: [
+                ("events".to_owned(), events.len() as f64),
+                ("fixes".to_owned(), fixes as f64),
+            ]
+            .into(),
+            headline: Some(match self.fix {
+                Some(_) => format!("{} events, {fixes} with a fix by delays", events.len()),
+                None => format!("{} events", events.len()),
+            }),
         })
     }
 
@@ -181,17 +197,22 @@ impl AssignedEvent {
         self,
         shape: FeatureShape,
         extractor: &FeatureExtractor,
+        solver: Option<&FixSolver>,
     ) -> Result<FeatureMap, PipelineError> {
-        let receivers = self.receivers.into_iter().map(|heard| {
+        let receivers = self.receivers.iter().map(|heard| {
             let Some((receiver, recording)) = heard else { return Ok(None) };
             let features = extractor.extract(&recording.samples);
             features.map(Some).map_err(|source| PipelineError::Extraction {
                 event: self.id.clone(),
-                receiver,
+                receiver: receiver.clone(),
                 source,
             })
         });
         let receivers: Vec<Option<ReceiverFeatures>> = receivers.collect::<Result<_, _>>()?;
-        Ok(FeatureMap::assemble(shape, receivers))
+        let map = FeatureMap::assemble(shape, receivers);
+        let recordings: Vec<Option<&IqRecording>> =
+            self.receivers.iter().map(|heard| heard.as_ref().map(|(_, r)| r)).collect();
+        let fix = solver.and_then(|solver| solver.fix(&recordings, &map.scalars));
+        Ok(FeatureMap { fix, ..map })
     }
 }

@@ -24,7 +24,7 @@ const FORMAT_VERSION: u32 = 1;
 
 /// Time by which a delay may exceed that of light between the receivers: the ground wave and the
 /// receivers' filters take a little longer.
-const DELAY_SLACK_S: f64 = 200e-6;
+pub(crate) const DELAY_SLACK_S: f64 = 200e-6;
 
 /// Finds a transmitter from the delays between the recordings of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
