@@ -1,7 +1,8 @@
 //! Recordings, catalogs, object stores, feature shards, splits and batches.
 //!
 //! ```text
-//! KiwiSDR WAV, .npy ──▶ IqRecording ──▶ Recordings: catalog.db + objects/ ──▶ (feature extraction)
+//! SigMF, WAV, KiwiSDR WAV, .npy, raw ──▶ IqFile ──▶ IqRecording
+//! folders of them ──▶ Recordings: catalog.db + objects/ ──▶ (feature extraction)
 //! FeatureMap ──▶ ShardWriter ──▶ shards on disk ──▶ HeimdallDataset ──▶ split ──▶ Batcher ──▶ Batch
 //! ```
 //!

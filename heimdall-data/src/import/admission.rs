@@ -85,7 +85,9 @@ impl<'a> Import<'a> {
             center_frequency_hz: self.config.center_frequency_hz,
             ..ReadOptions::default()
         };
-        let channels = match IqFile::open(path, &options).await {
+        // Which channels there are is known before the samples are hashed.
+        let first_look = ReadOptions { check_hash: false, ..options.clone() };
+        let channels = match IqFile::open(path, &first_look).await {
             Err(DataError::ChannelNotChosen { channel_count, .. }) => {
                 (0..channel_count as usize).map(Some).collect()
             }

@@ -1,6 +1,7 @@
 //! The `auxi` chunk, in which programs for software radios keep time and frequency.
 
 use heimdall_features::UtcTime;
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -88,12 +89,16 @@ fn parse_xml(text: &str) -> Result<Auxi, &'static str> {
         rest.split_once('"').map(|(value, _)| value)
     };
     let frequency = attribute("RadioCenterFreq").map(str::parse::<f64>);
-    let seconds = attribute("UTCSeconds").map(str::parse::<i64>);
+    let seconds = attribute("UTCSeconds").map(|text| {
+        let seconds = text.parse().ok()?;
+        Timestamp::from_second(seconds).is_ok().then_some(UtcTime { seconds, nanoseconds: 0 })
+    });
     Ok(Auxi {
-        start: seconds
-            .transpose()
-            .map_err(|_| "an `auxi` chunk with a whole number as `UTCSeconds`")?
-            .map(|seconds| UtcTime { seconds, nanoseconds: 0 }),
+        start: match seconds {
+            None => None,
+            Some(None) => return Err("an `auxi` chunk with seconds since 1970 as `UTCSeconds`"),
+            Some(start) => start,
+        },
         center_frequency_hz: frequency
             .transpose()
             .ok()
@@ -149,7 +154,9 @@ mod tests {
         assert_eq!(parse(&[b"\xff\xfe", wide.as_slice()].concat()), Ok(expected));
 
         assert_eq!(parse(b"<x/>"), Ok(Auxi::default()));
-        assert!(parse(b"<x UTCSeconds=\"yes\"/>").is_err());
+        for text in ["yes", "9223372036854775807", "-9223372036854775808", "1.5", ""] {
+            assert!(parse(format!("<x UTCSeconds=\"{text}\"/>").as_bytes()).is_err(), "{text}");
+        }
         assert!(parse(b"<x RadioCenterFreq=\"inf\"/>").is_err());
     }
 }

@@ -46,14 +46,15 @@ pub(super) fn format_utc(time: UtcTime) -> Option<String> {
     (text.len() == 19).then(|| format!("{text}.{:09}Z", time.nanoseconds))
 }
 
-/// Moves an instant by a time that is short enough for an `f64` of nanoseconds.
+/// Moves an instant by a time that is short enough for an `f64` of nanoseconds; `None` beyond the
+/// years of people.
 pub(super) fn shift(time: UtcTime, by_s: f64) -> Option<UtcTime> {
-    let nanoseconds = i128::from(time.seconds) * 1_000_000_000
-        + i128::from(time.nanoseconds)
-        + (by_s * 1e9).round() as i128;
+    let since_1970 = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+    let moved = Timestamp::from_nanosecond(since_1970.checked_add((by_s * 1e9).round() as i128)?);
+    let since_1970 = moved.ok()?.as_nanosecond();
     Some(UtcTime {
-        seconds: i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?,
-        nanoseconds: u32::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?,
+        seconds: i64::try_from(since_1970.div_euclid(1_000_000_000)).ok()?,
+        nanoseconds: u32::try_from(since_1970.rem_euclid(1_000_000_000)).ok()?,
     })
 }
 
@@ -114,6 +115,14 @@ mod tests {
             "äöüäöüäöüäZ",
         ] {
             assert_eq!(parse_utc(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shift_beyond_all_years_has_no_result() {
+        let time = UtcTime { seconds: 0, nanoseconds: 0 };
+        for by_s in [f64::NEG_INFINITY, -1e300, -1e13, 1e13, 1e300, f64::INFINITY] {
+            assert_eq!(shift(time, by_s), None, "{by_s}");
         }
     }
 

@@ -117,9 +117,9 @@ fn check_sum(header: &[u8]) -> Option<()> {
 /// Reads a number in octal digits, or in binary where the first bit is set.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
-        let (high, low) = field.split_at(field.len() - 8);
-        let is_small = high[0] == 0x80 && high[1..].iter().all(|byte| *byte == 0);
-        return is_small.then(|| low.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        return field[1..].iter().try_fold(u64::from(field[0] & 0x7f), |sum, byte| {
+            sum.checked_mul(256)?.checked_add(u64::from(*byte))
+        });
     }
     let text = str::from_utf8(field).ok()?;
     let digits = text.trim_matches([' ', '\0']);
@@ -157,4 +157,26 @@ fn extended(mut records: &[u8]) -> Extension {
         records = rest;
     }
     extension
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_octal_digits_or_binary() {
+        let cases: [(&[u8], Option<u64>); 8] = [
+            (b"00000000017\0", Some(15)),
+            (b" 17 \0\0\0\0\0\0\0\0", Some(15)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"00000008", None),
+            (b"\x80\0\0\0\0\0\0\x02\0\0\0\x01", Some((2 << 32) + 1)),
+            (b"\x80\0\0\0\0\0\0\x09", Some(9)),
+            (b"\x80\x01\0\0\0\0\0\0\0\0\0\0", None),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
+        ];
+        for (field, expected) in cases {
+            assert_eq!(number(field), expected, "{field:?}");
+        }
+    }
 }
