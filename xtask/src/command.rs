@@ -1,5 +1,6 @@
 //! Running a command, and saying so.
 
+use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -11,6 +12,11 @@ pub(crate) fn workspace_root() -> PathBuf {
     manifest.parent().expect("this crate lies in the workspace").to_owned()
 }
 
+/// The folder that cargo compiles into.
+pub(crate) fn target_folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from)
+}
+
 /// Tells the person at the terminal what happens.
 #[expect(clippy::print_stderr, reason = "the output of this program is for people")]
 pub(crate) fn say(what: &str) {
@@ -19,7 +25,7 @@ pub(crate) fn say(what: &str) {
 
 /// Runs cargo in the workspace, and fails with the command if it fails.
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     command.args(arguments).envs(environment.iter().copied());
     run(&mut command)
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod command;
+mod fuzz;
 mod python;
 
 use std::path::Path;
@@ -31,6 +32,16 @@ enum Command {
     Bench(Bench),
     /// Build the documentation
     Docs,
+    /// Look for files that break a reader, with random changes (needs a C++ compiler)
+    Fuzz {
+        /// How long each target runs, in seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+
+        /// Run only this target (can be repeated)
+        #[arg(long, value_name = "TARGET")]
+        only: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -39,6 +50,7 @@ fn main() -> Result<()> {
         Command::Test => test(),
         Command::Bench(what) => bench(&what),
         Command::Docs => docs(),
+        Command::Fuzz { seconds, only } => fuzz::fuzz(seconds, &only),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The Python environment that some tests compare with.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{exists, run, say, workspace_root};
+use crate::command::{exists, run, say, target_folder, workspace_root};
 
 /// Where the requirements stand.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
@@ -59,9 +59,4 @@ fn install_python() -> Result<()> {
 fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
-}
-
-/// The folder that cargo compiles into.
-fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from)
 }

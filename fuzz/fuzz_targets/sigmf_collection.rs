@@ -1,0 +1,11 @@
+//! SigMF collections.
+
+#![no_main]
+
+use heimdall_fuzz::{Kind, read, write_seeds};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(
+    init: write_seeds(Kind::SigmfCollection),
+    |bytes: &[u8]| read(Kind::SigmfCollection, bytes)
+);

@@ -1,0 +1,11 @@
+//! Tables of receivers and of sources.
+
+#![no_main]
+
+use heimdall_fuzz::{Kind, read, write_seeds};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(
+    init: write_seeds(Kind::Table),
+    |bytes: &[u8]| read(Kind::Table, bytes)
+);
