@@ -103,7 +103,7 @@ pub struct Remark {
 /// ignored. SigMF recordings that tell their receiver and its place need no table of receivers.
 ///
 /// Who made a recording is told by the file (the station in the name of a KiwiSDR file,
-/// `heimdall:receiver` of SigMF, `receiver` of a [sidecar](IqFile#sidecars)), else by its name,
+/// `heimdall:receiver` of SigMF, `receiver` of a [sidecar](crate::IqFile#sidecars)), else by its name,
 /// which is that of a receiver or starts with it and `_`, `-` or `.`, else by the folder in the
 /// folder that it lies in.
 ///
@@ -119,6 +119,8 @@ pub struct Remark {
 /// - [`DataError::MissingColumn`], [`DataError::Table`], [`DataError::Cell`] if a table is wrong.
 /// - [`DataError::UnknownReceiver`], [`DataError::OverlappingRecordings`] if a file does not fit
 ///   the tables or the other files.
+/// - [`DataError::MissingFact`], [`DataError::Contradiction`] if there is no table of receivers, and
+///   a recording does not tell the place of its receiver, or two of them tell different ones.
 /// - [`DataError::Unusable`] for the first file that is to be left out, if the import is strict.
 /// - Those of [`Recordings::put`], [`add_receivers`](crate::Catalog::add_receivers) and
 ///   [`add_events`](crate::Catalog::add_events).
