@@ -69,7 +69,7 @@ pub struct ArrivalConfig {
 impl Default for ArrivalConfig {
     fn default() -> Self {
         Self {
-            timing_floor_s: 0.15e-6,
+            timing_floor_s: 0.1e-6,
             position_floor_km: 0.0,
             propagation_speed_ratio: 0.9997,
             tail_degrees: 3.0,
@@ -166,7 +166,8 @@ impl ArrivalSolver {
     /// the grid, and on circles around the receivers.
     ///
     /// **Ambiguity.** Every optimum within the grid whose likelihood is at least
-    /// `alternative_likelihood_min` of the largest is an answer: three receivers often leave two. Of
+    /// `alternative_likelihood_min` of the largest, and that is three standard deviations away from the
+    /// others, is an answer: three receivers often leave two. Of
     /// those that are equally likely, the nearest to the receivers comes first.
     ///
     /// **Uncertainty.** The variance of a time is `(ν σ² + r²) / (ν + 1) + floor²` with its residual
@@ -303,8 +304,8 @@ impl ArrivalSolver {
                     east_km: optimum.place.east_km - other.place.east_km,
                     north_km: optimum.place.north_km - other.place.north_km,
                 };
-                // Within half a standard deviation, two ends of a search are one place.
-                other_covariance.mahalanobis_squared(offset) > 0.25
+                // Nearer than three standard deviations, the region of the other one has room for it.
+                other_covariance.mahalanobis_squared(offset) > 9.0
             });
             if is_new {
                 answers.push((optimum, covariance));

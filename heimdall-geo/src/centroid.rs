@@ -1,6 +1,10 @@
 //! The centroid of the receivers that hear a signal, weighted by how well they hear it.
 
+use crate::Covariance;
+use crate::Estimate;
 use crate::LocalPosition;
+use crate::Location;
+use crate::NoFix;
 
 /// Computes the centroid of receivers, weighted by the amplitude that each one receives.
 ///
@@ -27,6 +31,58 @@ pub fn weighted_centroid(
         north_km += weight * position.north_km;
     }
     Some(LocalPosition { east_km: east_km / weight_sum, north_km: north_km / weight_sum })
+}
+
+/// Locates a transmitter at the weighted centroid of the receivers that hear it.
+///
+/// `network` is where all receivers stand. A centroid knows little about its error, and the covariance
+/// is a rule of thumb: the weighted spread of the receivers that hear, plus the square of half the
+/// radius of the network, its root mean squared distance from its middle.
+///
+/// There is no fix if no receiver hears the transmitter, or a number is not finite.
+pub fn locate_by_centroid(
+    levels: &[(LocalPosition, f64 /* level above noise, dB */)],
+    network: &[LocalPosition],
+) -> Location {
+    let Some(position) = weighted_centroid(levels) else {
+        return Location::NoFix(NoFix::NothingHeard);
+    };
+    let loudest_db = levels.iter().map(|&(_, level_db)| level_db).fold(f64::MIN, f64::max);
+    let weighted = levels
+        .iter()
+        .map(|&(place, level_db)| (place, 10_f64.powf((level_db - loudest_db) / 20.0)));
+    let spread = spread(weighted, position);
+    let equal = |place: &LocalPosition| (*place, 1.0);
+    let middle = weighted_centroid(&network.iter().map(|&place| (place, 0.0)).collect::<Vec<_>>());
+    let around = self::spread(network.iter().map(equal), middle.unwrap_or(position));
+    let floor_km2 = (around.east_km2 + around.north_km2) / 4.0;
+    let covariance = Covariance {
+        east_km2: spread.east_km2 + floor_km2,
+        north_km2: spread.north_km2 + floor_km2,
+        ..spread
+    };
+    if !covariance.is_positive_definite() {
+        return Location::NoFix(NoFix::Undetermined);
+    }
+    Location::Fix(Estimate { position, covariance })
+}
+
+/// Mean squared offsets of weighted places from a point.
+pub(crate) fn spread(
+    places: impl Iterator<Item = (LocalPosition, f64)>,
+    around: LocalPosition,
+) -> Covariance {
+    let mut sums = Covariance { east_km2: 0.0, east_north_km2: 0.0, north_km2: 0.0 };
+    let mut weights = 0.0;
+    for (place, weight) in places {
+        let (east_km, north_km) =
+            (place.east_km - around.east_km, place.north_km - around.north_km);
+        weights += weight;
+        sums.east_km2 += weight * east_km * east_km;
+        sums.east_north_km2 += weight * east_km * north_km;
+        sums.north_km2 += weight * north_km * north_km;
+    }
+    sums.scaled(1.0 / weights)
 }
 
 #[cfg(test)]
@@ -68,6 +124,31 @@ mod tests {
             assert_eq!(weighted_centroid(&[receiver, (local(1.0, 1.0), level_db)]), None);
         }
         assert_eq!(weighted_centroid(&[receiver, (local(f64::NAN, 1.0), 0.0)]), None);
+    }
+
+    /// By hand: receivers at ±3 km, heard alike, spread by 9 km²; the network of three of them and one
+    /// 4 km north has its middle at 1 km north, and 2 · 9 + 2 · 1 + 1 + 9 = 30 km² over 4 around it.
+    #[test]
+    fn centroid_is_uncertain_by_what_hears_and_what_is_there() {
+        let heard = [(local(-3.0, 0.0), 10.0), (local(3.0, 0.0), 10.0)];
+        let network = [local(-3.0, 0.0), local(3.0, 0.0), local(0.0, 0.0), local(0.0, 4.0)];
+
+        let Location::Fix(fix) = locate_by_centroid(&heard, &network) else { panic!("no fix") };
+
+        let floor_km2 = 30.0 / 4.0 / 4.0;
+        assert!(fix.position.distance_km(&local(0.0, 0.0)) < 1e-12, "{fix:?}");
+        assert!((fix.covariance.east_km2 - 9.0 - floor_km2).abs() < 1e-12, "{fix:?}");
+        assert!((fix.covariance.north_km2 - floor_km2).abs() < 1e-12, "{fix:?}");
+    }
+
+    #[test]
+    fn centroid_of_nothing_is_no_fix() {
+        let network = [local(0.0, 0.0), local(1.0, 0.0)];
+
+        assert_eq!(locate_by_centroid(&[], &network), Location::NoFix(NoFix::NothingHeard));
+        // A single receiver says nothing about how far its signals come from.
+        let alone = locate_by_centroid(&[(local(0.0, 0.0), 10.0)], &network[..1]);
+        assert_eq!(alone, Location::NoFix(NoFix::Undetermined));
     }
 
     #[test]

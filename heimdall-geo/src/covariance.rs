@@ -63,6 +63,48 @@ impl Covariance {
     }
 }
 
+/// Points around the circle by which its probability is computed.
+const CIRCLE_POINTS: usize = 256;
+
+impl Covariance {
+    /// Computes the radius of the circle around the mean that holds this much of the probability, in
+    /// km; 0 for a probability of 0, and not a number where there is none.
+    ///
+    /// In the direction `φ` of the whitened plane the circle is `r / s(φ)` standard deviations away,
+    /// `s² = λ₁ cos² φ + λ₂ sin² φ`, so that it holds `1 − mean exp(−r² / 2 s²)`.
+    pub fn circle_radius_km(&self, probability: f64) -> f64 {
+        if !(self.is_positive_definite() && (0.0..1.0).contains(&probability)) {
+            return f64::NAN;
+        }
+        let middle_km2 = (self.east_km2 + self.north_km2) / 2.0;
+        let half_km2 = ((self.east_km2 - self.north_km2) / 2.0).hypot(self.east_north_km2);
+        let (major_km2, minor_km2) = (middle_km2 + half_km2, (middle_km2 - half_km2).max(0.0));
+        let squares_km2: Vec<f64> = (0..CIRCLE_POINTS)
+            .map(|point| {
+                let angle = std::f64::consts::TAU * (point as f64 + 0.5) / CIRCLE_POINTS as f64;
+                major_km2 * angle.cos().powi(2) + minor_km2 * angle.sin().powi(2)
+            })
+            .collect();
+        let held = |radius_km: f64| {
+            let outside =
+                squares_km2.iter().map(|s_km2| (-radius_km * radius_km / 2.0 / s_km2).exp());
+            1.0 - outside.sum::<f64>() / CIRCLE_POINTS as f64
+        };
+        // The circle around the ellipse holds more.
+        let (mut low_km, mut high_km) =
+            (0.0, (mahalanobis_squared_at(probability) * major_km2).sqrt() + f64::MIN_POSITIVE);
+        for _ in 0..60 {
+            let middle_km = f64::midpoint(low_km, high_km);
+            if held(middle_km) < probability {
+                low_km = middle_km;
+            } else {
+                high_km = middle_km;
+            }
+        }
+        high_km
+    }
+}
+
 /// Computes the squared Mahalanobis distance within which a Gaussian in the plane has this much of
 /// its probability: `−2 ln(1 − probability)`.
 ///
@@ -110,6 +152,20 @@ mod tests {
 
             assert!((squared - expected).abs() < 2e-4, "{squared} is not {expected}");
         }
+    }
+
+    /// A round Gaussian has the circle of χ² with two degrees of freedom, one on a line nearly that
+    /// of the normal distribution: 1.6449 standard deviations hold 90 %.
+    #[test]
+    fn circles_hold_what_they_should() {
+        let round = Covariance::from_cholesky(2.0, 0.0, 2.0);
+        let line = Covariance::from_cholesky(3.0, 4.0, 1e-6);
+
+        assert!((round.circle_radius_km(0.9) - 2.0 * 4.605_170_f64.sqrt()).abs() < 1e-5);
+        assert!((line.circle_radius_km(0.9) - 5.0 * 1.644_854).abs() < 0.02, "{line:?}");
+        assert!(round.circle_radius_km(0.0).abs() < 1e-9);
+        assert!(round.circle_radius_km(1.0).is_nan());
+        assert!(round.scaled(-1.0).circle_radius_km(0.9).is_nan());
     }
 
     #[test]

@@ -27,6 +27,15 @@ pub enum GeoError {
         north_km: f64,
     },
 
+    /// An area cannot be drawn in longitudes and latitudes, because a pole lies in it.
+    #[error(
+        "the area around latitude {latitude_deg} holds a pole, and has no border of longitudes"
+    )]
+    EnclosesPole {
+        /// Latitude of its center.
+        latitude_deg: f64,
+    },
+
     /// A frame was asked for around nothing.
     #[error("a local frame takes at least one position, but there are none")]
     NoPositions,

@@ -10,6 +10,7 @@ use crate::LevelSample;
 use crate::LocalPosition;
 use crate::Location;
 use crate::NoFix;
+use crate::centroid::spread;
 
 /// How different two sets of levels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,19 +249,9 @@ impl Fingerprints {
     }
 
     fn spread(&self, near: &[(f64, LocalPosition)], around: LocalPosition) -> Covariance {
-        let mut covariance = Covariance { east_km2: 0.0, east_north_km2: 0.0, north_km2: 0.0 };
-        let mut weights = 0.0;
-        for (difference_db, position) in near {
-            let weight = self.weight(*difference_db);
-            let (east_km, north_km) =
-                (position.east_km - around.east_km, position.north_km - around.north_km);
-            weights += weight;
-            covariance.east_km2 += weight * east_km * east_km;
-            covariance.east_north_km2 += weight * east_km * north_km;
-            covariance.north_km2 += weight * north_km * north_km;
-        }
-        let (spread, floor_km2) =
-            (covariance.scaled(1.0 / weights), self.spacing_km(around).powi(2));
+        let weighted =
+            near.iter().map(|&(difference_db, place)| (place, self.weight(difference_db)));
+        let (spread, floor_km2) = (spread(weighted, around), self.spacing_km(around).powi(2));
         Covariance {
             east_km2: spread.east_km2 + floor_km2,
             north_km2: spread.north_km2 + floor_km2,

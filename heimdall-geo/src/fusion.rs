@@ -185,7 +185,7 @@ mod tests {
                 // In the plane, lengths are 0.003 % short at 60 km: 2 m.
                 time_s: model.receivers[receiver].distance_km(&place)
                     / (0.9997 * SPEED_OF_LIGHT_KM_S)
-                    + 0.15e-6 * random.normal(),
+                    + 0.1e-6 * random.normal(),
                 sigma_s: 5e-8,
             })
             .collect();

@@ -13,7 +13,8 @@
 //!
 //! - A [`Position`] lies on the WGS 84 ellipsoid, a [`LocalPosition`] in the plane of a
 //!   [`LocalFrame`], a [`Receiver`] at a position. A [`Region`] or a [`PlaneGrid`] bounds the search.
-//! - A [`Covariance`] says how uncertain a position is, and an [`Ellipse`] draws it.
+//! - A [`Covariance`] says how uncertain a position is, and an [`Ellipse`] draws it, on
+//!   maps as a [`GeoJsonArea`].
 //! - By level: [`weighted_centroid`]; [`LevelGrid`], which knows that silence counts, with the path
 //!   loss of [`fit_path_loss`] or a given one; [`Fingerprints`].
 //! - By time: [`ArrivalSolver`] for receivers with a common clock, [`locate_by_delays`] for delays
@@ -65,6 +66,7 @@ mod ellipse;
 mod error;
 mod fingerprint;
 mod fusion;
+mod geojson;
 mod level;
 mod location;
 mod plane_grid;
@@ -76,13 +78,14 @@ mod region;
 
 pub use arrival::{Arrival, ArrivalConfig, ArrivalSolver};
 pub use bound::{arrival_bound, arrival_sigma_s, level_bound};
-pub use centroid::weighted_centroid;
+pub use centroid::{locate_by_centroid, weighted_centroid};
 pub use covariance::{Covariance, mahalanobis_squared_at};
 pub use delay::{DelayFix, DelaySolverConfig, PairDelay, SPEED_OF_LIGHT_KM_S, locate_by_delays};
 pub use ellipse::Ellipse;
 pub use error::GeoError;
 pub use fingerprint::{FingerprintConfig, Fingerprints, LevelMetric, SilentReceiver};
 pub use fusion::locate_by_levels_and_arrivals;
+pub use geojson::GeoJsonArea;
 pub use level::{
     LevelGrid, LevelGridConfig, LevelModel, LevelObservation, LevelSample, PathLoss,
     PathLossFitConfig, RadioMapConfig, fit_path_loss,

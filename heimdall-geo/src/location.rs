@@ -43,6 +43,23 @@ impl Location {
         }
     }
 
+    /// The same places, with covariances multiplied by `factor`.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        let scale = |estimate: &mut Estimate| {
+            estimate.covariance = estimate.covariance.scaled(factor);
+        };
+        match &mut self {
+            Self::Fix(best) => scale(best),
+            Self::Ambiguous { best, alternatives, .. } => {
+                scale(best);
+                alternatives.iter_mut().for_each(scale);
+            }
+            Self::NoFix(_) => {}
+        }
+        self
+    }
+
     /// One word for the kind of answer: `fix`, `ambiguous` or `no_fix`.
     pub fn status(&self) -> &'static str {
         match self {

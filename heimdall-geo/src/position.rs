@@ -3,6 +3,7 @@
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 use serde::{Deserialize, Serialize};
 
+use crate::Covariance;
 use crate::GeoError;
 
 /// Semi-major axis of the WGS 84 ellipsoid, in km.
@@ -67,6 +68,8 @@ impl Position {
 
     /// Computes the length of the geodesic to `other`, in km.
     ///
+    /// Right to a micrometer, between antipodes too.
+    ///
     /// # References
     ///
     /// C. F. F. Karney, "Algorithms for geodesics", *Journal of Geodesy* 87, 2013,
@@ -104,7 +107,9 @@ impl LocalPosition {
 /// A point of the ellipsoid is dropped onto the plane along the vertical of the origin
 /// (orthographic projection, the east and north of the usual east-north-up frame), and lifted back
 /// by the root of one quadratic equation. Both directions are closed forms, so that an exported
-/// graph can contain the second one. Lengths are right at the origin and 0.03 % short at 150 km.
+/// graph can contain the second one, and undo each other to 10 µm within 600 km. Lengths from the
+/// origin are short by `d³ / (6 R²)`: 14 m at 150 km, 4.1 km (0.4 %) at 1000 km. Where that counts,
+/// [`Position::distance_km`] is exact, and [`LocalFrame::carry`] moves an uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalFrame {
@@ -184,6 +189,48 @@ impl LocalFrame {
     }
 }
 
+impl LocalFrame {
+    /// Lifts a point of the plane onto the ellipsoid, and carries its covariance into the plane that
+    /// touches the Earth there.
+    ///
+    /// Far from the origin the planes are tilted against each other: the same uncertainty is up to
+    /// 1.2 % longer there at 1000 km.
+    ///
+    /// # Errors
+    ///
+    /// [`GeoError::BeyondHorizon`] if no point of the Earth lies above it.
+    pub fn carry(
+        &self,
+        local: &LocalPosition,
+        covariance: &Covariance,
+    ) -> Result<(Position, Covariance), GeoError> {
+        const STEP_KM: f64 = 0.01;
+        let position = self.to_position(local)?;
+        let there = Self { origin: position };
+        let slope = |east_km: f64, north_km: f64| {
+            let step = |sign: f64| {
+                let (east_km, north_km) =
+                    (local.east_km + sign * east_km, local.north_km + sign * north_km);
+                Ok(there.to_local(&self.to_position(&LocalPosition { east_km, north_km })?))
+            };
+            let (ahead, behind): (LocalPosition, LocalPosition) = (step(1.0)?, step(-1.0)?);
+            Ok([
+                (ahead.east_km - behind.east_km) / (2.0 * STEP_KM),
+                (ahead.north_km - behind.north_km) / (2.0 * STEP_KM),
+            ])
+        };
+        let ([a, c], [b, d]): ([f64; 2], [f64; 2]) = (slope(STEP_KM, 0.0)?, slope(0.0, STEP_KM)?);
+        // [a b; c d] Σ [a b; c d]ᵀ
+        let &Covariance { east_km2, east_north_km2, north_km2 } = covariance;
+        let carried = Covariance {
+            east_km2: a * a * east_km2 + 2.0 * a * b * east_north_km2 + b * b * north_km2,
+            east_north_km2: a * c * east_km2 + (a * d + b * c) * east_north_km2 + b * d * north_km2,
+            north_km2: c * c * east_km2 + 2.0 * c * d * east_north_km2 + d * d * north_km2,
+        };
+        Ok((position, carried))
+    }
+}
+
 /// Radius of curvature in the prime vertical at a latitude with this sine, in km.
 fn prime_vertical_km(sin_latitude: f64) -> f64 {
     WGS84_SEMI_MAJOR_AXIS_KM / (1.0 - WGS84_ECCENTRICITY_SQUARED * sin_latitude.powi(2)).sqrt()
@@ -216,6 +263,65 @@ mod tests {
         let chord_km = arc_km * (1.0 - 1_f64.to_radians().powi(2) / 6.0);
         assert!((local.north_km - chord_km).abs() < 0.002, "{local:?} is not {chord_km} km");
         assert!(local.east_km.abs() < 1e-9);
+    }
+
+    /// Length of the geodesic by another method, in km: right to 0.1 mm unless nearly antipodal.
+    ///
+    /// T. Vincenty, "Direct and inverse solutions of geodesics on the ellipsoid with application of
+    /// nested equations", *Survey Review* 23(176), 1975.
+    fn vincenty_km(from: &Position, to: &Position) -> f64 {
+        let flattening = 1.0 / 298.257_223_563;
+        let minor_km = WGS84_SEMI_MAJOR_AXIS_KM * (1.0 - flattening);
+        let reduced = |latitude_deg: f64| {
+            ((1.0 - flattening) * latitude_deg.to_radians().tan()).atan().sin_cos()
+        };
+        let ((sin_1, cos_1), (sin_2, cos_2)) =
+            (reduced(from.latitude_deg), reduced(to.latitude_deg));
+        let longitude = (to.longitude_deg - from.longitude_deg).to_radians();
+        let mut lambda = longitude;
+        for _ in 0..50 {
+            let (sin_lambda, cos_lambda) = lambda.sin_cos();
+            let sin_sigma = (cos_2 * sin_lambda).hypot(cos_1 * sin_2 - sin_1 * cos_2 * cos_lambda);
+            if sin_sigma < 1e-15 {
+                return 0.0;
+            }
+            let cos_sigma = sin_1 * sin_2 + cos_1 * cos_2 * cos_lambda;
+            let sigma = sin_sigma.atan2(cos_sigma);
+            let sin_alpha = cos_1 * cos_2 * sin_lambda / sin_sigma;
+            let cos2_alpha = 1.0 - sin_alpha * sin_alpha;
+            let cos_2m =
+                if cos2_alpha > 1e-15 { cos_sigma - 2.0 * sin_1 * sin_2 / cos2_alpha } else { 0.0 };
+            let c = flattening / 16.0 * cos2_alpha * (4.0 + flattening * (4.0 - 3.0 * cos2_alpha));
+            let inner = cos_2m + c * cos_sigma * (2.0 * cos_2m * cos_2m - 1.0);
+            let next =
+                longitude + (1.0 - c) * flattening * sin_alpha * (sigma + c * sin_sigma * inner);
+            let settled = (next - lambda).abs() < 1e-14;
+            lambda = next;
+            if settled {
+                let u2 = cos2_alpha * (WGS84_SEMI_MAJOR_AXIS_KM / minor_km).powi(2) - cos2_alpha;
+                let a = 1.0 + u2 / 16384.0 * (4096.0 + u2 * (-768.0 + u2 * (320.0 - 175.0 * u2)));
+                let b = u2 / 1024.0 * (256.0 + u2 * (-128.0 + u2 * (74.0 - 47.0 * u2)));
+                let square = 2.0 * cos_2m * cos_2m - 1.0;
+                let last = b / 6.0
+                    * cos_2m
+                    * (4.0 * sin_sigma * sin_sigma - 3.0)
+                    * (4.0 * cos_2m * cos_2m - 3.0);
+                let correction = b * sin_sigma * (cos_2m + b / 4.0 * (cos_sigma * square - last));
+                return minor_km * a * (sigma - correction);
+            }
+        }
+        panic!("the iteration does not converge for {from:?} and {to:?}")
+    }
+
+    /// The example of `GeodSolve`: New York to London.
+    #[test]
+    fn geodesic_is_the_published_one() {
+        let (new_york, london) =
+            (Position::new(40.6, -73.8).unwrap(), Position::new(51.6, -0.5).unwrap());
+
+        let distance_km = new_york.distance_km(&london);
+
+        assert!((distance_km - 5_551.759_400).abs() < 1e-6, "{distance_km}");
     }
 
     #[test]
@@ -258,6 +364,56 @@ mod tests {
             let back = frame.to_local(&frame.to_position(&local).unwrap());
 
             prop_assert!(back.distance_km(&local) < 1e-8, "{:?} is not {:?}", back, local);
+        }
+
+        /// Two methods agree to 1 mm over 1000 km and more.
+        #[test]
+        fn distance_is_that_of_another_method(
+            latitude_deg in -80_f64..80.0,
+            longitude_deg in -179_f64..179.0,
+            east_km in -1000_f64..1000.0,
+            north_km in -1000_f64..1000.0,
+        ) {
+            let frame = frame(latitude_deg, longitude_deg);
+            let other = frame.to_position(&LocalPosition { east_km, north_km }).unwrap();
+
+            let distance_km = frame.origin.distance_km(&other);
+
+            prop_assert!((distance_km - vincenty_km(&frame.origin, &other)).abs() < 1e-6);
+        }
+
+        /// The plane is short of the geodesic by d³ / (6 R²), within 1 % of that for the flattening
+        /// and the next term of the sine.
+        #[test]
+        fn plane_is_short_as_stated(
+            latitude_deg in -80_f64..80.0,
+            azimuth in 0_f64..std::f64::consts::TAU,
+            plane_km in 1_f64..1000.0,
+        ) {
+            let frame = frame(latitude_deg, 8.0);
+            let (sin, cos) = azimuth.sin_cos();
+            let local = LocalPosition { east_km: plane_km * sin, north_km: plane_km * cos };
+
+            let geodesic_km = frame.origin.distance_km(&frame.to_position(&local).unwrap());
+
+            let short_km = geodesic_km.powi(3) / (6.0 * 6371.0_f64.powi(2));
+            prop_assert!((geodesic_km - plane_km - short_km).abs() < 0.02 * short_km + 1e-6);
+        }
+
+        /// Carried into the plane at the place, an uncertainty is what geodesics measure: one that
+        /// stretches away from the origin grows by 1 / cos, one across it keeps its size.
+        #[test]
+        fn carried_covariance_is_stretched_away_from_the_origin(north_km in 1_f64..1000.0) {
+            let frame = frame(45.0, 8.0);
+            let covariance = Covariance { east_km2: 4.0, east_north_km2: 0.0, north_km2: 9.0 };
+            let local = LocalPosition { east_km: 0.0, north_km };
+
+            let (position, carried) = frame.carry(&local, &covariance).unwrap();
+
+            let stretch = 1.0 / (position.latitude_deg - 45.0).to_radians().cos();
+            prop_assert!((carried.north_km2 / (9.0 * stretch * stretch) - 1.0).abs() < 1e-6);
+            prop_assert!((carried.east_km2 / 4.0 - 1.0).abs() < 1e-6);
+            prop_assert!(carried.east_north_km2.abs() < 1e-6);
         }
 
         /// Within 150 km the plane is at most 0.03 % short of the geodesic.

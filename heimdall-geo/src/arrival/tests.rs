@@ -207,7 +207,7 @@ fn regions_hold_at_least_what_they_promise() {
         let place = local(120.0 * (random.uniform() - 0.5), 100.0 * (random.uniform() - 0.5));
         let mut arrivals = network.exact(place, &ALL, None);
         for arrival in &mut arrivals {
-            arrival.time_s += 0.15e-6 * random.normal() + SIGMA_S * random.normal();
+            arrival.time_s += 0.1e-6 * random.normal() + SIGMA_S * random.normal();
         }
         let location = network.locate(&arrivals, None);
         let Some(best) = location.best() else { continue };
