@@ -3,6 +3,7 @@
 mod admission;
 mod event;
 mod finding;
+mod measurement;
 mod table;
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use std::path::Path;
 use admission::{Import, Network};
 use event::{event_of_collection, group_events};
 use finding::{Found, find_files};
+pub use measurement::{MeasuredEvent, Measurement, MeasurementTables, read_measurement_tables};
 use serde::{Deserialize, Serialize};
 use table::add_sources;
 pub use table::{KnownSource, read_receivers, read_sources};

@@ -36,8 +36,9 @@ pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat
 pub use dataset::HeimdallDataset;
 pub use error::DataError;
 pub use import::{
-    ImportConfig, ImportFormat, ImportReport, KnownSource, Quarantined, Remark, import_folder,
-    read_receivers, read_sources,
+    ImportConfig, ImportFormat, ImportReport, KnownSource, MeasuredEvent, Measurement,
+    MeasurementTables, Quarantined, Remark, import_folder, read_measurement_tables, read_receivers,
+    read_sources,
 };
 pub use recording::{
     Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,

@@ -85,7 +85,7 @@ pub(super) fn add_sources(
 }
 
 /// A table with named columns.
-struct Table<'a> {
+pub(super) struct Table<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     header: StringRecord,
@@ -93,7 +93,11 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn read(path: &'a Path, bytes: &'a [u8], columns: &[&'static str]) -> Result<Self, DataError> {
+    pub(super) fn read(
+        path: &'a Path,
+        bytes: &'a [u8],
+        columns: &[&'static str],
+    ) -> Result<Self, DataError> {
         let unreadable =
             |source| DataError::Table { path: path.to_owned(), source: Box::new(source) };
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
@@ -107,26 +111,26 @@ impl<'a> Table<'a> {
         Ok(Self { path, bytes, header, records })
     }
 
-    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.records.iter().map(|record| Row { table: self, record })
     }
 }
 
 /// A line of a table.
 #[derive(Clone, Copy)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     table: &'a Table<'a>,
     record: &'a StringRecord,
 }
 
 impl Row<'_> {
     /// The text of a cell; empty where the table has no such column.
-    fn cell(&self, column: &str) -> &str {
+    pub(super) fn cell(&self, column: &str) -> &str {
         let index = self.table.header.iter().position(|name| name == column);
         index.and_then(|index| self.record.get(index)).unwrap_or_default()
     }
 
-    fn name(
+    pub(super) fn name(
         &self,
         column: &'static str,
         is_taken: impl Fn(&str) -> bool,
@@ -139,7 +143,7 @@ impl Row<'_> {
     }
 
     /// The number in a cell, which follows a rule; `None` where the cell is empty.
-    fn number(
+    pub(super) fn number(
         &self,
         column: &'static str,
         rule: impl Fn(f64) -> bool,
@@ -156,7 +160,7 @@ impl Row<'_> {
     }
 
     /// The position of a line; `None` where both of its cells are empty.
-    fn position(&self) -> Result<Option<Position>, DataError> {
+    pub(super) fn position(&self) -> Result<Option<Position>, DataError> {
         let latitude_rule = "a latitude within ±90°";
         let longitude_rule = "a longitude within ±180°";
         let latitude_deg = self.number("latitude", |value| value.abs() <= 90.0, latitude_rule)?;
@@ -182,7 +186,7 @@ impl Row<'_> {
         1 + bytes.iter().take(start).filter(|byte| **byte == b'\n').count() as u64
     }
 
-    fn invalid(&self, column: &'static str, expected: &'static str) -> DataError {
+    pub(super) fn invalid(&self, column: &'static str, expected: &'static str) -> DataError {
         DataError::Cell {
             path: self.table.path.to_owned(),
             line: self.line(),

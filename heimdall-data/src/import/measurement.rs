@@ -1,0 +1,310 @@
+//! Measurements without recordings: levels and arrival times of events, as three tables of a folder.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use heimdall_geo::{Position, Receiver};
+
+use super::table::{Row, Table, read_receivers};
+use crate::DataError;
+
+const RECEIVERS: &str = "receivers.csv";
+const EVENTS: &str = "events.csv";
+const MEASUREMENTS: &str = "measurements.csv";
+
+/// Receivers, and what they measured of events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasurementTables {
+    /// The receivers, in the order of their table.
+    pub receivers: Vec<Receiver>,
+    /// The events, in the order of their table.
+    pub events: Vec<MeasuredEvent>,
+}
+
+/// One transmission, and what receivers measured of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MeasuredEvent {
+    /// Name of the event.
+    pub id: String,
+    /// Group of events that were measured under the same conditions; empty where none is told.
+    pub set: String,
+    /// Where the transmitter was, where it is known.
+    pub position: Option<Position>,
+    /// Its altitude, in m, where it is known.
+    pub altitude_m: Option<f64>,
+    /// What receivers measured, one each, in the order of their table.
+    pub measurements: Vec<Measurement>,
+}
+
+/// What one receiver measured of one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measurement {
+    /// Index of the receiver.
+    pub receiver: usize,
+    /// Received level, in dB relative to any reference of the receiver.
+    pub rss_db: Option<f64>,
+    /// Level above the receiver's noise, in dB.
+    pub snr_db: Option<f64>,
+    /// The receiver's noise, on the scale of `rss_db`.
+    pub noise_db: Option<f64>,
+    /// Time of arrival after the earliest one of the event, in seconds. It is exact to 0.2 ns
+    /// whenever the event was: the difference is taken of whole nanoseconds.
+    pub arrival_s: Option<f64>,
+}
+
+/// Reads the tables `receivers.csv`, `events.csv` and `measurements.csv` of a folder.
+///
+/// - `receivers.csv`: `receiver,latitude,longitude[,altitude_m]`
+/// - `events.csv`: `event[,set][,latitude,longitude][,altitude_m]`; where a position is not known its
+///   two cells are empty
+/// - `measurements.csv`: `event,receiver` and any of `rss_db`, `snr_db`, `noise_db`,
+///   `arrival_time_ns`
+///
+/// Other columns are ignored, and an empty cell is a value that was not measured.
+///
+/// # Errors
+///
+/// - [`DataError::Read`] if a file cannot be read.
+/// - [`DataError::Table`], [`DataError::MissingColumn`] if a table is not one.
+/// - [`DataError::Cell`], with the line, for a name that is missing, unknown or comes twice, for a
+///   second measurement of the same event by the same receiver, and for what is not a number or not
+///   a position.
+pub fn read_measurement_tables(folder: &Path) -> Result<MeasurementTables, DataError> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok((path, bytes)),
+            Err(source) => Err(DataError::Read { path, source }),
+        }
+    };
+    let (path, bytes) = read(RECEIVERS)?;
+    let receivers = read_receivers(&path, &bytes)?;
+    let (path, bytes) = read(EVENTS)?;
+    let mut events = read_events(&path, &bytes)?;
+    let (path, bytes) = read(MEASUREMENTS)?;
+    read_measurements(&path, &bytes, &receivers, &mut events)?;
+    Ok(MeasurementTables { receivers, events })
+}
+
+fn read_events(path: &Path, bytes: &[u8]) -> Result<Vec<MeasuredEvent>, DataError> {
+    let table = Table::read(path, bytes, &["event"])?;
+    let mut ids: HashSet<String> = HashSet::new();
+    let mut events = Vec::new();
+    for row in table.rows() {
+        let id = row.name("event", |id| ids.contains(id))?;
+        ids.insert(id.clone());
+        events.push(MeasuredEvent {
+            id,
+            set: row.cell("set").to_owned(),
+            position: row.position()?,
+            altitude_m: row.number("altitude_m", f64::is_finite, "a number of meters")?,
+            measurements: Vec::new(),
+        });
+    }
+    Ok(events)
+}
+
+fn read_measurements(
+    path: &Path,
+    bytes: &[u8],
+    receivers: &[Receiver],
+    events: &mut [MeasuredEvent],
+) -> Result<(), DataError> {
+    let table = Table::read(path, bytes, &["event", "receiver"])?;
+    let event_of: HashMap<String, usize> =
+        events.iter().enumerate().map(|(index, event)| (event.id.clone(), index)).collect();
+    let receiver_of: HashMap<&str, usize> =
+        receivers.iter().enumerate().map(|(index, r)| (r.name.as_str(), index)).collect();
+    let mut arrivals_ns: HashMap<(usize, usize), Nanoseconds> = HashMap::new();
+    for row in table.rows() {
+        let event = *event_of
+            .get(row.cell("event"))
+            .ok_or_else(|| row.invalid("event", "an event of `events.csv`"))?;
+        let receiver = *receiver_of
+            .get(row.cell("receiver"))
+            .ok_or_else(|| row.invalid("receiver", "a receiver of `receivers.csv`"))?;
+        let measurements = &mut events[event].measurements;
+        if measurements.iter().any(|other| other.receiver == receiver) {
+            let expected = "a receiver that no line before has for this event";
+            return Err(row.invalid("receiver", expected));
+        }
+        let level = |column| row.number(column, f64::is_finite, "a number of decibels");
+        measurements.push(Measurement {
+            receiver,
+            rss_db: level("rss_db")?,
+            snr_db: level("snr_db")?,
+            noise_db: level("noise_db")?,
+            arrival_s: None,
+        });
+        if let Some(arrival) = arrival_of(&row)? {
+            arrivals_ns.insert((event, receiver), arrival);
+        }
+    }
+    for (index, event) in events.iter_mut().enumerate() {
+        event.measurements.sort_by_key(|measurement| measurement.receiver);
+        let own = |measurement: &Measurement| arrivals_ns.get(&(index, measurement.receiver));
+        let first = event.measurements.iter().filter_map(own).map(|arrival| arrival.whole).min();
+        for measurement in &mut event.measurements {
+            measurement.arrival_s = own(measurement)
+                .zip(first)
+                .map(|(arrival, first)| ((arrival.whole - first) as f64 + arrival.fraction) * 1e-9);
+        }
+    }
+    Ok(())
+}
+
+/// A number of nanoseconds, however large.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Nanoseconds {
+    whole: i128,
+    fraction: f64,
+}
+
+/// Reads the arrival time of a line.
+fn arrival_of(row: &Row<'_>) -> Result<Option<Nanoseconds>, DataError> {
+    const COLUMN: &str = "arrival_time_ns";
+    match row.cell(COLUMN) {
+        "" => Ok(None),
+        text => match nanoseconds(text) {
+            Some(arrival) => Ok(Some(arrival)),
+            None => Err(row.invalid(COLUMN, "a number of nanoseconds")),
+        },
+    }
+}
+
+/// Reads a decimal number without rounding its whole part: nanoseconds since 1970 have more digits
+/// than a floating-point number holds.
+fn nanoseconds(text: &str) -> Option<Nanoseconds> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, decimals) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !whole.is_empty() && is_plain(whole) && is_plain(decimals) {
+        let sign = if text.starts_with('-') { -1 } else { 1 };
+        let fraction: f64 = format!("0.{decimals}0").parse().ok()?;
+        return Some(Nanoseconds {
+            whole: sign * whole.parse::<i128>().ok()?,
+            fraction: sign as f64 * fraction,
+        });
+    }
+    // With an exponent, the digits are those of a floating-point number.
+    let number: f64 = text.parse().ok()?;
+    (number.abs() < 1e30)
+        .then(|| Nanoseconds { whole: number.trunc() as i128, fraction: number.fract() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEARERS: &str = "receiver,latitude,longitude,altitude_m\na,45,7,100\nb,45.1,7.2,\n";
+
+    /// Reads tables of a folder of its own.
+    fn tables(events: &str, measurements: &str) -> Result<MeasurementTables, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [(RECEIVERS, HEARERS), (EVENTS, events), (MEASUREMENTS, measurements)] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        read_measurement_tables(folder.path())
+    }
+
+    #[test]
+    fn tables_are_read_whatever_the_order_of_columns_and_lines() {
+        let events = "note,event,set,latitude,longitude,altitude_m\nx,1,s,45.5,7.5,900\n,2,,,,\n";
+        let measurements = "receiver,snr_db,event,rss_db,noise_db,rssi\n\
+                            b,3.5,1,-90,-93.5,17\na,,1,-80,,9\nb,,2,,,\n";
+
+        let read = tables(events, measurements).unwrap();
+
+        let names: Vec<_> = read.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let [first, second] = &read.events[..] else { panic!("{read:?}") };
+        assert_eq!((first.id.as_str(), first.set.as_str()), ("1", "s"));
+        assert_eq!(first.position, Position::new(45.5, 7.5).ok());
+        assert_eq!(first.altitude_m, Some(900.0));
+        let of_a = Measurement { receiver: 0, rss_db: Some(-80.0), ..Measurement::default() };
+        let of_b = Measurement {
+            receiver: 1,
+            rss_db: Some(-90.0),
+            snr_db: Some(3.5),
+            noise_db: Some(-93.5),
+            arrival_s: None,
+        };
+        assert_eq!(first.measurements, [of_a, of_b]);
+        assert_eq!((second.position, second.altitude_m), (None, None));
+        let nothing = Measurement { receiver: 1, ..Measurement::default() };
+        assert_eq!(second.measurements, [nothing]);
+    }
+
+    /// Unix time in nanoseconds takes 61 bits, and what counts is the last of them.
+    #[test]
+    fn large_arrival_times_keep_their_last_digit() {
+        let measurements = "event,receiver,arrival_time_ns\n\
+                            1,a,1700000000123456789.25\n1,b,1700000000123456788\n";
+
+        let read = tables("event\n1\n", measurements).unwrap();
+
+        let arrivals_s: Vec<_> =
+            read.events[0].measurements.iter().map(|m| m.arrival_s.unwrap()).collect();
+        assert!((arrivals_s[0] - 1.25e-9).abs() < 1e-18, "{arrivals_s:?}");
+        assert!(arrivals_s[1].abs() < 1e-18, "{arrivals_s:?}");
+    }
+
+    #[test]
+    fn numbers_of_nanoseconds_are_numbers() {
+        let value = |text| nanoseconds(text).map(|ns| ns.whole as f64 + ns.fraction);
+        for (text, expected) in [("12", 12.0), ("-3.5", -3.5), ("+7.", 7.0), ("1.5e3", 1500.0)] {
+            assert!((value(text).unwrap() - expected).abs() < 1e-12, "{text}");
+        }
+        for text in ["", "-", ".", "x", "1.2.3", "NaN", "inf", "1e99", "1_000", "0x10"] {
+            assert_eq!(value(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_cell_is_told_with_its_file_and_line() {
+        let events = "event,latitude,longitude\n1,45,7\n2,,\n";
+        let good = "event,receiver,rss_db\n1,a,-80\n";
+        let cases = [
+            ("event,latitude,longitude\n1,45,7\n1,,\n", good, EVENTS, 3, "event", "1"),
+            ("event,latitude,longitude\n1,95,7\n", good, EVENTS, 2, "latitude", "95"),
+            ("event,latitude,longitude\n1,45,\n", good, EVENTS, 2, "longitude", ""),
+            ("event,altitude_m\n1,high\n", good, EVENTS, 2, "altitude_m", "high"),
+            (events, "event,receiver\n1,a\n3,a\n", MEASUREMENTS, 3, "event", "3"),
+            (events, "event,receiver\n1,c\n", MEASUREMENTS, 2, "receiver", "c"),
+            (events, "event,receiver\n1,a\n2,a\n1,a\n", MEASUREMENTS, 4, "receiver", "a"),
+            (events, "event,receiver,rss_db\n1,a,loud\n", MEASUREMENTS, 2, "rss_db", "loud"),
+            (events, "event,receiver,snr_db\n1,a,NaN\n", MEASUREMENTS, 2, "snr_db", "NaN"),
+            (
+                events,
+                "event,receiver,arrival_time_ns\n1,a,soon\n",
+                MEASUREMENTS,
+                2,
+                "arrival_time_ns",
+                "soon",
+            ),
+        ];
+        for (events, measurements, file, expected_line, expected_column, expected_text) in cases {
+            match tables(events, measurements) {
+                Err(DataError::Cell { path, line, column, actual, .. }) => {
+                    assert!(path.ends_with(file), "{}", path.display());
+                    let found = (line, column, actual.as_str());
+                    assert_eq!(found, (expected_line, expected_column, expected_text));
+                }
+                other => panic!("{measurements} gives {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn missing_column_and_missing_file_are_told() {
+        let missing = tables("event\n1\n", "event,rss_db\n1,-80\n");
+        assert!(matches!(missing, Err(DataError::MissingColumn { column: "receiver", .. })));
+        let missing = tables("latitude,longitude\n1,2\n", "event,receiver\n");
+        assert!(matches!(missing, Err(DataError::MissingColumn { column: "event", .. })));
+        let folder = tempfile::tempdir().unwrap();
+        match read_measurement_tables(folder.path()) {
+            Err(DataError::Read { path, .. }) => assert!(path.ends_with(RECEIVERS)),
+            other => panic!("an empty folder gives {other:?}"),
+        }
+    }
+}
