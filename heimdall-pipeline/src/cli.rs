@@ -5,7 +5,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::PipelineError;
-use crate::command::{ExportSigmfArgs, GraphArgs, PlanArgs, RunArgs, Surroundings, ValidateArgs};
+use crate::command::{
+    ExportSigmfArgs, GraphArgs, LocateArgs, PlanArgs, RunArgs, Surroundings, ValidateArgs,
+};
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ pub enum Command {
     Graph(GraphArgs),
     /// Write the events of a folder of recordings as SigMF collections
     ExportSigmf(ExportSigmfArgs),
+    /// Locate transmitters from tables of levels and arrival times, without any training run
+    Locate(LocateArgs),
 }
 
 impl Command {
@@ -53,6 +57,7 @@ impl Command {
             Self::Validate(arguments) => arguments.run(surroundings),
             Self::Graph(arguments) => arguments.run(surroundings),
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
+            Self::Locate(arguments) => arguments.run(surroundings).await,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod definition;
 mod export_sigmf;
 mod graph;
+mod locate;
 mod plan;
 mod run;
 mod surroundings;
@@ -11,6 +12,7 @@ mod validate;
 pub use definition::{DefinitionArgs, SelectionArgs};
 pub use export_sigmf::ExportSigmfArgs;
 pub use graph::{GraphArgs, GraphFormat};
+pub use locate::{FingerprintArgs, LevelArgs, LocateArgs, Metric, Silence, TimingArgs};
 pub use plan::PlanArgs;
 pub use run::RunArgs;
 pub use surroundings::Surroundings;

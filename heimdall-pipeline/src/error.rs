@@ -145,6 +145,47 @@ pub enum PipelineError {
         receiver: String,
     },
 
+    /// The tables of measurements cannot be read.
+    #[error(transparent)]
+    Measurements(heimdall_data::DataError),
+
+    /// The measurements have nothing of what a method takes.
+    #[error("`{method}` takes `{columns}` in `measurements.csv`, but no line has a value there")]
+    NothingMeasured {
+        /// The method.
+        method: String,
+        /// The columns.
+        columns: &'static str,
+    },
+
+    /// A method has nothing to learn from.
+    #[error(
+        "`{method}` compares with known places: give it a folder of them by `--train`, or let \
+         `--blocks-m` hold out blocks of the folder's own events in turn"
+    )]
+    NeedsTraining {
+        /// The method.
+        method: String,
+    },
+
+    /// A method does not learn.
+    #[error("`{option}` is for methods that learn from known places, but `{method}` does not")]
+    NoUseOfTraining {
+        /// The option.
+        option: &'static str,
+        /// The method.
+        method: String,
+    },
+
+    /// An option has a value that does not do.
+    #[error("`{option}` must be {expected}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// The rule, as a phrase that follows "must be".
+        expected: &'static str,
+    },
+
     /// The delays of an event give no position.
     #[error("event `{event}` cannot be located")]
     NoFix {
@@ -259,7 +300,14 @@ impl PipelineError {
     /// input must be mended, 3 if a gate failed, 130 if it was interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Definition(_) | Self::UnknownStage { .. } | Self::NotCached { .. } => 2,
+            Self::Definition(_)
+            | Self::UnknownStage { .. }
+            | Self::NotCached { .. }
+            | Self::Measurements(_)
+            | Self::NothingMeasured { .. }
+            | Self::NeedsTraining { .. }
+            | Self::NoUseOfTraining { .. }
+            | Self::InvalidOption { .. } => 2,
             Self::GateFailed { .. } => 3,
             Self::Interrupted => 130,
             _ => 1,

@@ -34,6 +34,7 @@ mod error;
 mod event;
 mod external;
 mod graph;
+mod localization;
 mod progress;
 mod report;
 mod runner;
@@ -43,12 +44,14 @@ mod stage;
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
-    DefinitionArgs, ExportSigmfArgs, GraphArgs, GraphFormat, PlanArgs, RunArgs, SelectionArgs,
-    Surroundings, ValidateArgs,
+    DefinitionArgs, ExportSigmfArgs, FingerprintArgs, GraphArgs, GraphFormat, LevelArgs,
+    LocateArgs, Metric, PlanArgs, RunArgs, SelectionArgs, Silence, Surroundings, TimingArgs,
+    ValidateArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
 pub use graph::{Graph, Wire};
+pub use localization::{LevelColumn, Method};
 pub use progress::{Progress, duration};
 pub use runner::{Forecast, RunOptions, plan, run};
 pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};

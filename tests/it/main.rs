@@ -6,6 +6,7 @@ mod bad_input;
 mod end_to_end;
 mod interrupt;
 mod locate;
+mod locate_tables;
 mod mlflow;
 mod onnx;
 mod sigmf;

@@ -148,7 +148,16 @@ fn documented_commands_exist() {
             for (program, known) in [
                 (
                     "heimdall-pipeline ",
-                    &["run", "plan", "validate", "graph", "export-sigmf", "--help", "--version"][..],
+                    &[
+                        "run",
+                        "plan",
+                        "validate",
+                        "graph",
+                        "export-sigmf",
+                        "locate",
+                        "--help",
+                        "--version",
+                    ][..],
                 ),
                 ("cargo xtask ", &["check", "test", "docs", "fuzz"][..]),
             ] {
