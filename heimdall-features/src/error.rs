@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// An error of this crate.
-#[derive(Debug, Error, PartialEq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
 pub enum FeatureError {
     /// A field of a configuration has a value that no signal could be processed with.

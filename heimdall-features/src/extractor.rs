@@ -1,102 +1,17 @@
 //! From the samples of one receiver to its features, planned once for many recordings.
 
 use num_complex::Complex32;
-use serde::{Deserialize, Serialize};
 
 use crate::averager::Averager;
 use crate::decibel::decibels;
-use crate::filter_bank::{FilterBank, FilterBankConfig, FilterBankKind};
-use crate::frames::{FramePlan, check_frames};
-use crate::mel::MelScale;
+use crate::feature_config::{FeatureConfig, LevelReference};
+use crate::filter_bank::FilterBank;
+use crate::frames::FramePlan;
 use crate::moments::SampleMoments;
 use crate::scalars::{Channel, PSD_MIN, independent_averages, receiver_scalars};
-use crate::stft::{check_fft_length, check_sample_rate};
+use crate::stft::check_sample_rate;
 use crate::transform::Transform;
 use crate::{FeatureError, ReceiverFeatures};
-
-/// What a level of zero decibels is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LevelReference {
-    /// The receiver's own noise floor in this recording; unknown gain drops out.
-    #[default]
-    NoiseFloor,
-    /// Full scale squared per Hz.
-    Absolute,
-}
-
-/// How samples become features; the defaults are for recordings of some 24 kHz.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FeatureConfig {
-    /// Number of bands, from the lowest frequency up.
-    pub bands: usize,
-    /// Number of frames, whatever the length of the recording.
-    pub frames: usize,
-    /// Length of a transform, in samples; even.
-    pub fft_length: usize,
-    /// Where the bands lie.
-    pub bank: FilterBankKind,
-    /// Mel scale, where bands are equally wide in mels.
-    pub scale: MelScale,
-    /// Width of all bands together, centered, in Hz; the sample rate where left out.
-    pub bandwidth_hz: Option<f64>,
-    /// What a level of zero decibels is.
-    pub level: LevelReference,
-    /// Width of the channel around the center in which the signal is measured, in Hz; half of the
-    /// sample rate where left out. The noise is measured beside it.
-    pub channel_bandwidth_hz: Option<f64>,
-    /// SNR in the channel from which on a signal counts as detected, in dB.
-    pub detection_snr_db: f32,
-}
-
-impl Default for FeatureConfig {
-    fn default() -> Self {
-        Self {
-            bands: 128,
-            frames: 32,
-            fft_length: 256,
-            bank: FilterBankKind::Linear,
-            scale: MelScale::Slaney,
-            bandwidth_hz: None,
-            level: LevelReference::NoiseFloor,
-            channel_bandwidth_hz: None,
-            detection_snr_db: 3.0,
-        }
-    }
-}
-
-impl FeatureConfig {
-    /// Checks the rules that the types of the fields cannot express and that hold for every sample
-    /// rate; [`FeatureExtractor::new`] checks the rest.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`FeatureError::InvalidConfig`] for the first field that breaks a rule.
-    pub fn validate(&self) -> Result<(), FeatureError> {
-        let invalid = |field, expected: &str, actual| {
-            Err(FeatureError::InvalidConfig { field, expected: expected.to_owned(), actual })
-        };
-        self.filter_bank().validate()?;
-        check_fft_length(self.fft_length)?;
-        check_frames(self.frames)?;
-        if let Some(width_hz) = self.channel_bandwidth_hz
-            && !(width_hz.is_finite() && width_hz > 0.0)
-        {
-            return invalid("channel_bandwidth_hz", "a positive number", width_hz);
-        }
-        if !self.detection_snr_db.is_finite() {
-            let actual = f64::from(self.detection_snr_db);
-            return invalid("detection_snr_db", "a finite number", actual);
-        }
-        Ok(())
-    }
-
-    fn filter_bank(&self) -> FilterBankConfig {
-        let &Self { bands, bank: kind, scale, bandwidth_hz, .. } = self;
-        FilterBankConfig { bands, kind, scale, bandwidth_hz, ..FilterBankConfig::default() }
-    }
-}
 
 /// Turns recordings of one sample rate into features.
 ///
@@ -270,7 +185,7 @@ impl FeatureStream<'_> {
         }
         let averages =
             independent_averages(config.fft_length, plan.hop_length(), plan.transforms());
-        let scalars = receiver_scalars(
+        let (scalars, carrier_offset_hz) = receiver_scalars(
             &moments,
             &welch,
             &extractor.channel,
@@ -284,7 +199,7 @@ impl FeatureStream<'_> {
         for level in &mut levels {
             *level = decibels(level.max(PSD_MIN as f32)) - reference_db;
         }
-        Ok(ReceiverFeatures { levels_db: levels, scalars })
+        Ok(ReceiverFeatures { levels_db: levels, scalars, carrier_offset_hz })
     }
 }
 
@@ -458,6 +373,71 @@ mod tests {
         );
     }
 
+    /// A constant offset is a carrier at the center: in a Hann window it takes three bins, and noise
+    /// is measured beside the channel.
+    #[test]
+    fn offset_of_the_samples_is_a_carrier_at_the_center() {
+        let extractor = extractor(&FeatureConfig::default());
+        let noise = gaussian_noise(24_000, 12);
+        let with_offset: Vec<_> = noise.iter().map(|sample| sample + 3.0).collect();
+
+        let before = extractor.extract(&noise).unwrap();
+        let after = extractor.extract(&with_offset).unwrap();
+
+        assert!((after.scalars.noise_psd_db - before.scalars.noise_psd_db).abs() < 0.01);
+        assert!(after.carrier_offset_hz.unwrap().abs() < 50.0, "{:?}", after.carrier_offset_hz);
+        assert!(after.scalars.bandwidth_hz < 4.0 * 93.75, "{:?}", after.scalars);
+        for (band, (before, after)) in
+            before.levels_db.chunks(32).zip(after.levels_db.chunks(32)).enumerate()
+        {
+            // Bands are triangles of two bins to each side; 63 and 64 lie around the center.
+            if !(60..68).contains(&band) {
+                for (before, after) in before.iter().zip(after) {
+                    assert!((before - after).abs() < 0.05, "band {band}: {before} {after}");
+                }
+            }
+        }
+        assert!(after.levels_db[63 * 32] > before.levels_db[63 * 32] + 15.0);
+    }
+
+    /// Clipped samples are taken as they are; what clipping adds are harmonics, which are seen.
+    #[test]
+    fn clipped_carrier_has_harmonics() {
+        let clipped: Vec<_> = noisy_carrier(24_000, 60.0, 1e-6, 4)
+            .iter()
+            .map(|x| Complex32::new(x.re.clamp(-0.5, 0.5), x.im.clamp(-0.5, 0.5)))
+            .collect();
+
+        let features = extractor(&FeatureConfig::default()).extract(&clipped).unwrap();
+
+        // 1.5 kHz, and its third harmonic on the other side: 4.5 kHz below the center.
+        let level = |frequency_hz: f64| {
+            let band = ((frequency_hz / 24e3 + 0.5) * 129.0 - 1.0).round() as usize;
+            features.levels_db[band * 32]
+        };
+        assert!(level(-4_500.0) > level(-3_700.0) + 20.0);
+        assert!(level(1_500.0) > level(-4_500.0) + 10.0);
+    }
+
+    #[test]
+    fn samples_whose_power_is_infinite_are_refused() {
+        let huge: Vec<_> = carrier(600, 0.1).iter().map(|sample| sample * 1e25).collect();
+
+        let error = extractor(&FeatureConfig::default()).extract(&huge).unwrap_err();
+
+        assert_eq!(error, FeatureError::Overflow { start: 0 });
+    }
+
+    #[test]
+    fn carrier_offset_is_reported() {
+        let features =
+            extractor(&FeatureConfig::default()).extract(&noisy_carrier(24_000, 20.0, 1e-4, 6));
+
+        // 0.0625 of 24 kHz.
+        let offset_hz = features.unwrap().carrier_offset_hz.unwrap();
+        assert!((offset_hz - 1_500.0).abs() < 10.0, "{offset_hz}");
+    }
+
     #[test]
     fn unusable_configurations_are_refused_by_field() {
         let valid = FeatureConfig::default;
@@ -518,6 +498,33 @@ mod tests {
 
             prop_assert_eq!(features.levels_db.len(), 128 * 32);
             prop_assert!(features.levels_db.iter().all(|level| level.is_finite()));
+        }
+
+        /// In whatever chunks a recording comes, its features are the same to the last bit.
+        #[test]
+        fn chunks_do_not_change_a_bit(
+            length in 256_usize..12_000,
+            chunks in proptest::collection::vec(1_usize..5_000, 1..5),
+        ) {
+            let extractor = extractor(&FeatureConfig::default());
+            let samples = gaussian_noise(length, 14);
+            let whole = extractor.extract(&samples).unwrap();
+
+            let mut stream = extractor.stream(length).unwrap();
+            let mut rest = samples.as_slice();
+            for &chunk in chunks.iter().cycle() {
+                let (now, later) = rest.split_at(chunk.min(rest.len()));
+                stream.push(now).unwrap();
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let chunked = stream.finish().unwrap();
+
+            prop_assert!(chunked.levels_db.iter().zip(&whole.levels_db)
+                .all(|(a, b)| a.to_bits() == b.to_bits()));
+            prop_assert_eq!(chunked, whole);
         }
 
         /// One sample more or less changes the levels of a stationary signal by next to nothing.

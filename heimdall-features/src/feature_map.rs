@@ -113,6 +113,10 @@ pub struct ReceiverFeatures {
     pub levels_db: Vec<f32>,
     /// Numbers about the whole recording.
     pub scalars: ReceiverScalars,
+    /// How far the signal lies from the center, with half of its power on each side, in Hz; `None`
+    /// where nothing stands out of the noise. It tells which transmitter it is and not where, so it
+    /// is for people, and not a feature.
+    pub carrier_offset_hz: Option<f32>,
 }
 
 /// Features of one event: every receiver of the network, those that are absent too.
@@ -189,7 +193,7 @@ mod tests {
             kurtosis: 1.5,
             detected: true,
         };
-        ReceiverFeatures { levels_db, scalars }
+        ReceiverFeatures { levels_db, scalars, carrier_offset_hz: None }
     }
 
     #[test]

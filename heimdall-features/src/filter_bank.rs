@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::FeatureError;
 use crate::mel::MelScale;
 use crate::real::Real;
-use crate::segment::{ApplyRow, Placement, TriangleRow};
+use crate::segment::{ApplyRow, TriangleRow};
 use crate::stft::{check_fft_length, check_sample_rate};
 
 /// Where the bands of a filter bank lie.
@@ -113,8 +113,8 @@ type Triangle = [f64; 3];
 /// Triangular filters for one transform length and sample rate.
 #[derive(Clone, Debug)]
 pub struct FilterBank {
-    /// Each with the place of its lowest band among all.
-    rows: Vec<(TriangleRow, Placement, usize)>,
+    rows: Vec<TriangleRow>,
+    folded: bool,
     bins: usize,
     bands: usize,
     arch: Arch,
@@ -152,25 +152,14 @@ impl FilterBank {
         }
 
         let rows = triangles(config, bandwidth_hz);
-        let folded = config.kind == FilterBankKind::MelFolded;
         if config.empty_bands == EmptyBands::Refuse {
-            // The sides of a folded bank catch the same bins.
-            let distinct = if folded { &rows[..1] } else { &rows };
-            check_bins(&distinct.concat(), fft_length, sample_rate_hz)?;
+            check_bins(&rows.concat(), fft_length, sample_rate_hz)?;
         }
-        let mut placed = Vec::with_capacity(rows.len());
-        let mut bands = 0;
-        for triangles in &rows {
-            let row = triangle_row(triangles, config, fft_length, sample_rate_hz);
-            if folded && bands > 0 {
-                placed.push((row, Placement::AddedInReverse, 0));
-            } else {
-                let first = bands;
-                bands += row.bands();
-                placed.push((row, Placement::Forward, first));
-            }
-        }
-        Ok(Self { rows: placed, bins: fft_length, bands, arch: Arch::new() })
+        let row = |triangles: &Vec<_>| triangle_row(triangles, config, fft_length, sample_rate_hz);
+        let rows: Vec<TriangleRow> = rows.iter().map(row).collect();
+        let bands = rows.iter().map(TriangleRow::bands).sum();
+        let folded = config.kind == FilterBankKind::MelFolded;
+        Ok(Self { rows, folded, bins: fft_length, bands, arch: Arch::new() })
     }
 
     /// Number of bands.
@@ -191,9 +180,10 @@ impl FilterBank {
     pub fn apply<T: Real>(&self, spectrum: &[T], bands: &mut [T]) {
         assert_eq!(spectrum.len(), self.bins, "one value per bin");
         assert_eq!(bands.len(), self.bands, "one value per band");
-        for (row, placement, first) in &self.rows {
-            let bands = &mut bands[*first..first + row.bands()];
-            self.arch.dispatch(ApplyRow { row, spectrum, placement: *placement, bands });
+        let mut rest = bands;
+        for row in &self.rows {
+            let bands = rest.split_off_mut(..row.bands()).expect("there is a place for each");
+            self.arch.dispatch(ApplyRow { row, spectrum, folded: self.folded, bands });
         }
     }
 }
@@ -235,7 +225,7 @@ fn triangle_row(
     let mut starts: Vec<usize> =
         corners.map(|corner_hz| place(first_bin_above(corner_hz, bin_width_hz))).collect();
     starts.push(place(caught(last).end() + 1));
-    TriangleRow::new(&starts, |index, place| {
+    TriangleRow::new(fft_length, &starts, |index, place| {
         let triangle = &triangles[index];
         let bin = place as i64 - half;
         if !caught(triangle).contains(&bin) {
@@ -259,9 +249,6 @@ fn triangles(config: &FilterBankConfig, bandwidth_hz: f64) -> Vec<Vec<Triangle>>
         };
         (0..bands).map(move |i| [edge(i), edge(i + 1), edge(i + 2)]).collect()
     };
-    let mirrored = |upper: &[Triangle]| -> Vec<Triangle> {
-        upper.iter().rev().map(|&[low, middle, high]| [-high, -middle, -low]).collect()
-    };
     match config.kind {
         FilterBankKind::Linear => {
             let step = bandwidth_hz / (config.bands + 1) as f64;
@@ -270,14 +257,10 @@ fn triangles(config: &FilterBankConfig, bandwidth_hz: f64) -> Vec<Vec<Triangle>>
         }
         FilterBankKind::MelSymmetric => {
             let upper = mel_triangles(config.bands / 2);
-            vec![mirrored(&upper), upper]
+            let mirrored = |&[low, middle, high]: &Triangle| [-high, -middle, -low];
+            vec![upper.iter().rev().map(mirrored).collect(), upper]
         }
-        FilterBankKind::MelFolded => {
-            let upper = mel_triangles(config.bands);
-            let lower = mirrored(&upper);
-            vec![upper, lower]
-        }
-        FilterBankKind::Mel => vec![mel_triangles(config.bands)],
+        FilterBankKind::MelFolded | FilterBankKind::Mel => vec![mel_triangles(config.bands)],
     }
 }
 

@@ -50,6 +50,7 @@ mod delay;
 mod delay_config;
 mod error;
 mod extractor;
+mod feature_config;
 mod feature_map;
 mod filter_bank;
 mod framer;
@@ -57,7 +58,9 @@ mod frames;
 mod frequency_search;
 mod iq;
 mod mel;
+mod mel_spectrogram;
 mod moments;
+mod normalize;
 mod real;
 mod resample;
 mod scalars;
@@ -71,12 +74,17 @@ mod transform;
 pub use delay::{DelayEstimate, measure_delay};
 pub use delay_config::DelayConfig;
 pub use error::{FeatureError, Which};
-pub use extractor::{FeatureConfig, FeatureExtractor, FeatureStream, LevelReference};
+pub use extractor::{FeatureExtractor, FeatureStream};
+pub use feature_config::{FeatureConfig, LevelReference};
 pub use feature_map::{ClassicalFix, FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
 pub use filter_bank::{BandScaling, EmptyBands, FilterBank, FilterBankConfig, FilterBankKind};
 pub use frames::FramePlan;
 pub use iq::{ClockQuality, IqRecording, UtcTime};
 pub use mel::MelScale;
+pub use mel_spectrogram::{
+    MelSpectrogram, MelSpectrogramConfig, compute_mfcc, iq_to_mel_spectrogram,
+};
+pub use normalize::{LevelStatistics, Moments, Normalization, normalize_features};
 pub use real::Real;
 pub use spectral::{
     Framing, SpectralConfig, SpectralExtractor, SpectralMap, SpectralRows, SpectralStream,

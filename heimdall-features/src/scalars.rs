@@ -124,7 +124,7 @@ pub(crate) fn independent_averages(fft_length: usize, hop_length: usize, count: 
     count as f64 / (1.0 + correlated)
 }
 
-/// Computes all numbers about a recording.
+/// Computes all numbers about a recording, and how far its signal is from the center, in Hz.
 ///
 /// # Shapes
 ///
@@ -135,7 +135,7 @@ pub(crate) fn receiver_scalars(
     channel: &Channel,
     averages: f64,
     detection_snr_db: f32,
-) -> ReceiverScalars {
+) -> (ReceiverScalars, Option<f32>) {
     let noise_psd = noise_psd(welch, channel, averages);
     let (rows, density) =
         channel.signal_rows().fold((0, 0.0), |(rows, sum), row| (rows + 1, sum + welch[row]));
@@ -143,33 +143,53 @@ pub(crate) fn receiver_scalars(
     let snr_db = (10.0 * (density / noise - 1.0).max(0.0).log10()).max(SNR_DB_MIN);
     // Compared in the precision that is reported.
     let snr_db = snr_db as f32;
-    ReceiverScalars {
+    let excess = Excess::new(welch, noise_psd, averages, channel.bin_width_hz);
+    let scalars = ReceiverScalars {
         power_db: (10.0 * (density * channel.bin_width_hz).max(PSD_MIN).log10()) as f32,
         noise_psd_db: (10.0 * noise_psd.log10()) as f32,
         snr_db,
-        bandwidth_hz: bandwidth_hz(welch, noise_psd, averages, channel.bin_width_hz) as f32,
+        bandwidth_hz: excess.width_hz() as f32,
         kurtosis: moments.kurtosis() as f32,
         detected: snr_db >= detection_snr_db,
-    }
+    };
+    (scalars, excess.middle_hz().map(|offset_hz| offset_hz as f32))
 }
 
-/// Computes the width that holds 99 % of the power above the noise, half of the rest on each side.
-/// Bins that noise alone could reach do not count.
-fn bandwidth_hz(welch: &[f64], noise_psd: f64, averages: f64, bin_width_hz: f64) -> f64 {
-    let threshold = noise_psd * (1.0 + OCCUPIED_DEVIATIONS / averages.sqrt());
-    let outside = (welch.len() as f64 * (1.0 - USABLE_SHARE) / 2.0) as usize; // Rounded down.
-    let usable = &welch[outside..welch.len() - outside];
-    let excess: Vec<f64> = usable
-        .iter()
-        .map(|&density| if density > threshold { density - noise_psd } else { 0.0 })
-        .collect();
-    let left_out = excess.iter().sum::<f64>() * (1.0 - BANDWIDTH_SHARE) / 2.0;
-    if left_out <= 0.0 {
-        return 0.0;
+/// Power above the noise, bin by bin. Bins that noise alone could reach do not count, nor do those
+/// in which a receiver's filter falls off.
+struct Excess {
+    bins: Vec<f64>,
+    bin_width_hz: f64,
+}
+
+impl Excess {
+    fn new(welch: &[f64], noise_psd: f64, averages: f64, bin_width_hz: f64) -> Self {
+        let threshold = noise_psd * (1.0 + OCCUPIED_DEVIATIONS / averages.sqrt());
+        let outside = (welch.len() as f64 * (1.0 - USABLE_SHARE) / 2.0) as usize; // Rounded down.
+        let usable = &welch[outside..welch.len() - outside];
+        let above = |&density: &f64| if density > threshold { density - noise_psd } else { 0.0 };
+        Self { bins: usable.iter().map(above).collect(), bin_width_hz }
     }
-    let lower = bins_until(excess.iter(), left_out);
-    let upper = bins_until(excess.iter().rev(), left_out);
-    (excess.len() as f64 - lower - upper).max(0.0) * bin_width_hz
+
+    /// Computes the width that holds 99 % of the power, half of the rest on each side.
+    fn width_hz(&self) -> f64 {
+        let left_out = self.bins.iter().sum::<f64>() * (1.0 - BANDWIDTH_SHARE) / 2.0;
+        if left_out <= 0.0 {
+            return 0.0;
+        }
+        let lower = bins_until(self.bins.iter(), left_out);
+        let upper = bins_until(self.bins.iter().rev(), left_out);
+        (self.bins.len() as f64 - lower - upper).max(0.0) * self.bin_width_hz
+    }
+
+    /// Computes the frequency with half of the power on each side, from the center; `None` where
+    /// there is no power.
+    fn middle_hz(&self) -> Option<f64> {
+        let half = self.bins.iter().sum::<f64>() / 2.0;
+        // A bin reaches half of its width to both sides of its frequency.
+        let center = (self.bins.len() / 2) as f64 + 0.5;
+        (half > 0.0).then(|| (bins_until(self.bins.iter(), half) - center) * self.bin_width_hz)
+    }
 }
 
 /// Counts the bins, and the part of the last one, that together hold `power`.
@@ -244,16 +264,21 @@ mod tests {
         let mut welch = vec![1e-9; 256];
         welch[100..150].fill(1e-3);
 
-        let width_hz = bandwidth_hz(&welch, 1e-9, 100.0, 10.0);
+        let excess = Excess::new(&welch, 1e-9, 100.0, 10.0);
 
+        let width_hz = excess.width_hz();
         assert!((width_hz - 0.99 * 500.0).abs() < 1e-3, "{width_hz}");
+        // Bins 100 to 149 reach from -285 to 215 Hz, half a bin on each side.
+        let middle_hz = excess.middle_hz().unwrap();
+        assert!((middle_hz + 35.0).abs() < 1e-6, "{middle_hz}");
     }
 
     #[test]
     fn bandwidth_of_noise_alone_is_zero() {
-        let width_hz = bandwidth_hz(&[1.0; 256], 1.0, 100.0, 10.0);
+        let excess = Excess::new(&[1.0; 256], 1.0, 100.0, 10.0);
 
-        assert!(width_hz.abs() < 1e-12);
+        assert!(excess.width_hz().abs() < 1e-12);
+        assert_eq!(excess.middle_hz(), None);
     }
 
     #[test]

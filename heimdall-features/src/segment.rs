@@ -24,38 +24,38 @@ struct Segment {
 pub(crate) struct TriangleRow {
     /// One more than there are triangles.
     segments: Vec<Segment>,
-    /// Weights of the upper triangle of each segment, and of the lower one; zero behind its end.
+    /// Weights of the upper triangle of each segment, and of the lower one; zero beyond its ends.
     rising: Vec<[f32; LANES]>,
     falling: Vec<[f32; LANES]>,
-}
-
-/// What becomes of the bands of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Placement {
-    /// They are written in their order.
-    Forward,
-    /// They are added in reverse order.
-    AddedInReverse,
+    /// Whether all chunks lie within the spectrum: only a very short one is too short for that.
+    fits: bool,
 }
 
 impl TriangleRow {
-    /// Makes a row of triangles.
+    /// Makes a row of triangles over a spectrum of `bins`.
     ///
     /// `starts` has the first bin of each segment and the end of the last one; `weight` is the
     /// weight of a triangle at a bin.
-    pub(crate) fn new(starts: &[usize], weight: impl Fn(usize, usize) -> f32) -> Self {
+    pub(crate) fn new(bins: usize, starts: &[usize], weight: impl Fn(usize, usize) -> f32) -> Self {
         let triangles = starts.len() - 2;
-        let mut row = Self { segments: Vec::new(), rising: Vec::new(), falling: Vec::new() };
+        let (segments, rising, falling) = (Vec::new(), Vec::new(), Vec::new());
+        let mut row = Self { segments, rising, falling, fits: true };
         for (index, edges) in starts.windows(2).enumerate() {
-            let (start, end) = (edges[0], edges[1].max(edges[0]));
-            let chunks = (end - start).div_ceil(LANES);
-            row.segments.push(Segment { bin: start, weight: row.rising.len(), chunks });
+            let segment = edges[0]..edges[1].max(edges[0]);
+            let chunks = segment.len().div_ceil(LANES);
+            // A segment at the upper end is read from further below.
+            let first = bins.checked_sub(chunks * LANES).map(|last| segment.start.min(last));
+            // The mirror image of the lowest bin is beyond the upper end.
+            row.fits &= first.is_some_and(|first| first > 0 || chunks == 0);
+            let bin = first.unwrap_or(segment.start);
+            row.segments.push(Segment { bin, weight: row.rising.len(), chunks });
             for chunk in 0..chunks {
                 let lanes = |triangle: Option<usize>| {
                     array::from_fn(|lane| {
-                        let bin = start + chunk * LANES + lane;
+                        let bin = bin + chunk * LANES + lane;
                         let triangle = triangle.filter(|&triangle| triangle < triangles);
-                        triangle.filter(|_| bin < end).map_or(0.0, |triangle| weight(triangle, bin))
+                        let triangle = triangle.filter(|_| segment.contains(&bin));
+                        triangle.map_or(0.0, |triangle| weight(triangle, bin))
                     })
                 };
                 row.rising.push(lanes(Some(index)));
@@ -75,7 +75,8 @@ impl TriangleRow {
 pub(crate) struct ApplyRow<'a, T> {
     pub(crate) row: &'a TriangleRow,
     pub(crate) spectrum: &'a [T],
-    pub(crate) placement: Placement,
+    /// Whether each bin is added to the one on the other side of the center.
+    pub(crate) folded: bool,
     /// As many as there are triangles.
     pub(crate) bands: &'a mut [T],
 }
@@ -85,17 +86,23 @@ impl<T: Real> WithSimd for ApplyRow<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { row, spectrum, placement, bands } = self;
-        let last = bands.len() - 1;
-        let (mut rising, _) = add_segment(row, 0, spectrum, [T::zero(); LANES]);
-        for band in 0..bands.len() {
-            let (next, sums) = add_segment(row, band + 1, spectrum, rising);
-            match placement {
-                Placement::Forward => bands[band] = total(&sums),
-                Placement::AddedInReverse => bands[last - band] += total(&sums),
-            }
-            rising = next;
+        let Self { row, spectrum, folded, bands } = self;
+        match (row.fits, folded) {
+            (true, false) => add_all(row, bands, chunk(spectrum)),
+            (true, true) => add_all(row, bands, folded_chunk(spectrum)),
+            (false, _) => add_all(row, bands, any_chunk(spectrum, folded)),
         }
+    }
+}
+
+/// Computes all bands; `read` returns the bins from one on.
+#[inline(always)]
+fn add_all<T: Real>(row: &TriangleRow, bands: &mut [T], read: impl Fn(usize) -> [T; LANES]) {
+    let (mut rising, _) = add_segment(row, 0, &read, [T::zero(); LANES]);
+    for (band, index) in bands.iter_mut().zip(1..) {
+        let (next, sums) = add_segment(row, index, &read, rising);
+        *band = total(&sums);
+        rising = next;
     }
 }
 
@@ -105,30 +112,52 @@ impl<T: Real> WithSimd for ApplyRow<'_, T> {
 fn add_segment<T: Real>(
     row: &TriangleRow,
     index: usize,
-    spectrum: &[T],
+    read: &impl Fn(usize) -> [T; LANES],
     mut falling: [T; LANES],
 ) -> ([T; LANES], [T; LANES]) {
-    let Segment { bin, weight, chunks } = row.segments[index];
+    let Segment { mut bin, weight, chunks } = row.segments[index];
     let mut rising = [T::zero(); LANES];
     let rising_weights = &row.rising[weight..weight + chunks];
     let falling_weights = &row.falling[weight..weight + chunks];
-    // Behind the end of a segment, weights are zero; behind the end of the spectrum is nothing.
-    if let Some(values) = spectrum.get(bin..bin + chunks * LANES) {
-        let (values, _) = values.as_chunks::<LANES>();
-        for ((up, down), values) in rising_weights.iter().zip(falling_weights).zip(values) {
-            for lane in 0..LANES {
-                rising[lane] += T::from(up[lane]) * values[lane];
-                falling[lane] += T::from(down[lane]) * values[lane];
-            }
+    for (up, down) in rising_weights.iter().zip(falling_weights) {
+        let values = read(bin);
+        for lane in 0..LANES {
+            rising[lane] += T::from(up[lane]) * values[lane];
+            falling[lane] += T::from(down[lane]) * values[lane];
         }
-    } else {
-        let weights = rising_weights.as_flattened().iter().zip(falling_weights.as_flattened());
-        for ((lane, (&up, &down)), &value) in weights.enumerate().zip(&spectrum[bin..]) {
-            rising[lane % LANES] += T::from(up) * value;
-            falling[lane % LANES] += T::from(down) * value;
-        }
+        bin += LANES;
     }
     (rising, falling)
+}
+
+/// Reads bins from one on.
+#[inline(always)]
+fn chunk<T: Real>(spectrum: &[T]) -> impl Fn(usize) -> [T; LANES] {
+    |bin| *spectrum[bin..].first_chunk().expect("the chunks of this row fit")
+}
+
+/// Reads bins from one above the center on, each with that on the other side added.
+#[inline(always)]
+fn folded_chunk<T: Real>(spectrum: &[T]) -> impl Fn(usize) -> [T; LANES] {
+    |bin| {
+        let upper: &[T; LANES] = spectrum[bin..].first_chunk().expect("the chunks of this row fit");
+        // The mirror image of bin `b` is `length - b`.
+        let mirrored = &spectrum[..=spectrum.len() - bin];
+        let lower: &[T; LANES] = mirrored.last_chunk().expect("as do those on the other side");
+        array::from_fn(|lane| upper[lane] + lower[LANES - 1 - lane])
+    }
+}
+
+/// Reads bins of a spectrum that may end before; weights are zero there.
+#[inline(always)]
+fn any_chunk<T: Real>(spectrum: &[T], folded: bool) -> impl Fn(usize) -> [T; LANES] {
+    let value = |bin: usize| spectrum.get(bin).copied().unwrap_or(T::zero());
+    move |first| {
+        array::from_fn(|lane| {
+            let mirrored = spectrum.len().checked_sub(first + lane).filter(|_| folded);
+            value(first + lane) + mirrored.map_or(T::zero(), value)
+        })
+    }
 }
 
 /// Adds the lanes in an order that halves their number again and again.

@@ -367,3 +367,173 @@ impl<T: Real> WithSimd for ToDecibels<'_, T> {
         usable
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{carrier, gaussian_noise};
+    use crate::{EmptyBands, FilterBankKind};
+
+    const SAMPLE_RATE_HZ: f64 = 8_000.0;
+
+    fn bank(kind: FilterBankKind) -> FilterBankConfig {
+        let empty_bands = EmptyBands::Silent;
+        FilterBankConfig { bands: 12, kind, empty_bands, ..FilterBankConfig::default() }
+    }
+
+    fn extractor<T: Real>(framing: Framing, rows: SpectralRows) -> SpectralExtractor<T> {
+        let config = SpectralConfig { fft_length: 64, framing, rows, ..SpectralConfig::default() };
+        SpectralExtractor::new(&config, SAMPLE_RATE_HZ).unwrap()
+    }
+
+    fn any_framing() -> impl Strategy<Value = Framing> {
+        prop_oneof![
+            (1_usize..150, any::<bool>())
+                .prop_map(|(hop_length, center)| Framing::Hop { hop_length, center }),
+            (1_usize..12).prop_map(|frames| Framing::Count { frames }),
+        ]
+    }
+
+    fn any_rows() -> impl Strategy<Value = SpectralRows> {
+        use FilterBankKind::{Linear, Mel, MelFolded, MelSymmetric};
+        let kinds = [Linear, Mel, MelFolded, MelSymmetric];
+        prop_oneof![
+            Just(SpectralRows::Bins),
+            proptest::sample::select(kinds.to_vec())
+                .prop_map(|kind| SpectralRows::Bands { bank: bank(kind) }),
+            Just(SpectralRows::Cepstrum { bank: bank(Linear), coefficients: 5 }),
+        ]
+    }
+
+    #[test]
+    fn silence_is_at_the_lowest_level() {
+        let framing = Framing::Hop { hop_length: 32, center: false };
+        for (unit, expected_db) in [(SpectrumUnit::Density, -300.0), (SpectrumUnit::Power, -100.0)]
+        {
+            let config = SpectralConfig { fft_length: 64, framing, unit, ..Default::default() };
+            let extractor = SpectralExtractor::<f64>::new(&config, SAMPLE_RATE_HZ).unwrap();
+
+            let map = extractor.extract(&[Complex32::ZERO; 100]).unwrap();
+
+            assert_eq!(map.frames, 2);
+            assert!(map.values.iter().all(|level: &f64| (level - expected_db).abs() < 1e-9));
+        }
+    }
+
+    #[test]
+    fn power_of_a_carrier_is_that_of_its_window() {
+        let framing = Framing::Hop { hop_length: 32, center: false };
+        let unit = SpectrumUnit::Power;
+        let config = SpectralConfig { fft_length: 64, framing, unit, ..Default::default() };
+        let extractor = SpectralExtractor::<f64>::new(&config, SAMPLE_RATE_HZ).unwrap();
+
+        let map = extractor.extract(&carrier(64, 0.25)).unwrap();
+
+        // The window adds up to 32, and the carrier is a quarter above the center.
+        assert!((map.values[48] - 20.0 * 32_f64.log10()).abs() < 1e-5, "{}", map.values[48]);
+    }
+
+    #[test]
+    fn recordings_without_a_frame_are_refused() {
+        let framing = Framing::Hop { hop_length: 32, center: false };
+        let started = extractor::<f32>(framing, SpectralRows::Bins);
+        let centered = Framing::Hop { hop_length: 32, center: true };
+        let centered = extractor::<f32>(centered, SpectralRows::Bins);
+        let counted = extractor::<f32>(Framing::Count { frames: 3 }, SpectralRows::Bins);
+        let too_short = FeatureError::TooShort { frame_length: 64, sample_count: 63 };
+
+        for extractor in [&started, &centered, &counted] {
+            assert_eq!(extractor.extract(&[]), Err(FeatureError::Empty));
+        }
+        for extractor in [&started, &counted] {
+            assert_eq!(extractor.extract(&carrier(63, 0.1)), Err(too_short.clone()));
+        }
+        assert_eq!(centered.extract(&carrier(1, 0.1)).unwrap().frames, 1);
+        assert_eq!(counted.stream(None).unwrap_err(), FeatureError::UnknownLength);
+    }
+
+    proptest! {
+        /// In whatever chunks a recording comes, its rows are the same to the last bit, and so are
+        /// complaints.
+        #[test]
+        fn chunks_do_not_change_a_bit(
+            framing in any_framing(),
+            rows in any_rows(),
+            length in 64_usize..1_500,
+            chunks in proptest::collection::vec(1_usize..300, 1..6),
+            broken in proptest::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let mut samples = gaussian_noise(length, 31);
+            if let Some(index) = broken {
+                samples[index.index(length)].re = f32::NAN;
+            }
+            let extractor = extractor::<f32>(framing, rows);
+            let whole = extractor.extract(&samples);
+
+            let mut by_frame: Vec<f32> = Vec::new();
+            let chunked = (|| {
+                let mut stream = extractor.stream(Some(length))?;
+                let mut start = 0;
+                for &chunk in chunks.iter().cycle() {
+                    let end = (start + chunk).min(length);
+                    stream.push(&samples[start..end], |row| by_frame.extend_from_slice(row))?;
+                    start = end;
+                    if start == length {
+                        break;
+                    }
+                }
+                stream.finish(|row| by_frame.extend_from_slice(row))
+            })();
+
+            match (whole, chunked) {
+                (Ok(whole), Ok(())) => {
+                    prop_assert_eq!(whole.values.len(), by_frame.len());
+                    for (index, value) in by_frame.iter().enumerate() {
+                        let (frame, row) = (index / whole.rows, index % whole.rows);
+                        let expected = whole.values[row * whole.frames + frame];
+                        prop_assert_eq!(value.to_bits(), expected.to_bits());
+                    }
+                }
+                (whole, chunked) => prop_assert_eq!(whole.map(|_| ()), chunked),
+            }
+        }
+
+        /// Both precisions agree as far as the lesser one reaches.
+        #[test]
+        fn precisions_agree(framing in any_framing(), seed in 0_u64..50) {
+            let samples = gaussian_noise(900, seed);
+            let rows = SpectralRows::Bands { bank: bank(FilterBankKind::Linear) };
+
+            let single = extractor::<f32>(framing, rows.clone()).extract(&samples).unwrap();
+            let double = extractor::<f64>(framing, rows).extract(&samples).unwrap();
+
+            prop_assert_eq!((single.rows, single.frames), (double.rows, double.frames));
+            for (single, double) in single.values.iter().zip(&double.values) {
+                prop_assert!((f64::from(*single) - double).abs() < 1e-3, "{} {}", single, double);
+            }
+        }
+
+        /// A signal that is twice as strong is 6 dB stronger everywhere.
+        #[test]
+        fn gain_adds_to_all_levels(gain_db in -60.0_f64..60.0, rows in any_rows()) {
+            prop_assume!(!matches!(rows, SpectralRows::Cepstrum { .. }));
+            let framing = Framing::Hop { hop_length: 32, center: false };
+            let samples = gaussian_noise(300, 9);
+            let gain = 10_f64.powf(gain_db / 20.0) as f32;
+            let louder: Vec<_> = samples.iter().map(|sample| sample * gain).collect();
+            let extractor = extractor::<f64>(framing, rows);
+
+            let before = extractor.extract(&samples).unwrap();
+            let after = extractor.extract(&louder).unwrap();
+
+            let gain_db = 20.0 * f64::from(gain).log10();
+            for (before, after) in before.values.iter().zip(&after.values) {
+                // A silent band stays silent; samples are in single precision.
+                let silent = *before < -299.0;
+                prop_assert!(silent || (after - before - gain_db).abs() < 1e-4, "{}", after);
+            }
+        }
+    }
+}

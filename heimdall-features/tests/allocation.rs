@@ -1,7 +1,7 @@
 //! Frames are computed without allocating.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 use heimdall_features::{
     FeatureConfig, FeatureExtractor, FilterBankConfig, FilterBankKind, Framing, SpectralConfig,
@@ -9,16 +9,22 @@ use heimdall_features::{
 };
 use num_complex::Complex32;
 
-/// Counts what the system's allocator is asked for.
+/// Counts what a thread asks the system's allocator for.
 struct Counting;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+}
 
 #[expect(unsafe_code, reason = "an allocator cannot be written without it; this one only counts")]
 // SAFETY: everything is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
@@ -29,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -39,16 +45,15 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn allocations(work: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = ALLOCATIONS.get();
     work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    ALLOCATIONS.get() - before
 }
 
 fn carrier(length: usize) -> Vec<Complex32> {
     (0..length).map(|n| Complex32::cis(0.1 * n as f32)).collect()
 }
 
-/// One test, as others of the same process would be counted too.
 #[test]
 fn number_of_allocations_does_not_depend_on_the_number_of_frames() {
     assert!(allocations(|| drop(vec![1])) > 0, "allocations are counted");
