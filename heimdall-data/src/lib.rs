@@ -9,7 +9,7 @@
 //! # Example
 //!
 //! ```
-//! use heimdall_data::{read_npy, write_npy};
+//! use heimdall_data::{read_npy, write_npy, write_npy_table};
 //! use num_complex::Complex32;
 //!
 //! let samples = [Complex32::new(0.5, -0.25), Complex32::new(0.0, 1.0)];
@@ -43,7 +43,7 @@ pub use import::{
 pub use recording::{
     Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,
     RecordingLimits, RecordingMetadata, SampleChunks, SigmfCollection, SigmfExport, StampQuality,
-    check_recording, export_sigmf, read_npy, read_recording, write_npy,
+    check_recording, export_sigmf, read_npy, read_recording, write_npy, write_npy_table,
 };
 pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
 pub use split::{Part, SplitBy, SplitConfig, SplitRatio, split};

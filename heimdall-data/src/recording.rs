@@ -26,7 +26,7 @@ mod wav;
 pub(crate) use file::Encoded;
 pub use file::{IqFile, ReadRecording, SampleChunks, read_recording};
 pub use metadata::{Annotation, FileFormat, Gain, Place, RecordingMetadata, StampQuality};
-pub use npy::{read_npy, write_npy};
+pub use npy::{read_npy, write_npy, write_npy_table};
 pub use options::ReadOptions;
 pub use quality::{RecordingLimits, check_recording};
 pub use raw::RawType;

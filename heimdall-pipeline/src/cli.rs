@@ -6,7 +6,8 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::PipelineError;
 use crate::command::{
-    ExportSigmfArgs, GraphArgs, LocateArgs, PlanArgs, RunArgs, Surroundings, ValidateArgs,
+    ExportSigmfArgs, FeaturesArgs, GraphArgs, LocateArgs, PlanArgs, RunArgs, Surroundings,
+    ValidateArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -38,6 +39,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Print how the stages of a pipeline are connected
     Graph(GraphArgs),
+    /// Write the spectrum, mel bands or cepstrum of a recording as an array of NumPy
+    Features(FeaturesArgs),
     /// Write the events of a folder of recordings as SigMF collections
     ExportSigmf(ExportSigmfArgs),
     /// Locate transmitters from tables of levels and arrival times, without any training run
@@ -56,6 +59,7 @@ impl Command {
             Self::Plan(arguments) => arguments.run(surroundings),
             Self::Validate(arguments) => arguments.run(surroundings),
             Self::Graph(arguments) => arguments.run(surroundings),
+            Self::Features(arguments) => arguments.run(surroundings).await,
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
         }

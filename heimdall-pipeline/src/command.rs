@@ -2,6 +2,7 @@
 
 mod definition;
 mod export_sigmf;
+mod features;
 mod graph;
 mod locate;
 mod plan;
@@ -11,6 +12,7 @@ mod validate;
 
 pub use definition::{DefinitionArgs, SelectionArgs};
 pub use export_sigmf::ExportSigmfArgs;
+pub use features::{Bank, FeatureKind, FeaturesArgs, Scale};
 pub use graph::{GraphArgs, GraphFormat};
 pub use locate::{FingerprintArgs, LevelArgs, LocateArgs, Metric, Silence, TimingArgs};
 pub use plan::PlanArgs;

@@ -79,6 +79,13 @@ pub enum PipelineError {
     #[error("the recordings have no approved event with samples")]
     NoRecordings,
 
+    /// A file does not tell its sample rate, and nobody else does.
+    #[error("nothing tells the sample rate of {}: give it with `--sample-rate`", .file.display())]
+    NoSampleRate {
+        /// The file.
+        file: PathBuf,
+    },
+
     /// Recordings that would not be comparable.
     #[error(
         "the recording of `{receiver}` in event `{event}` has {actual_hz} samples a second, but the \
@@ -303,6 +310,7 @@ impl PipelineError {
             Self::Definition(_)
             | Self::UnknownStage { .. }
             | Self::NotCached { .. }
+            | Self::NoSampleRate { .. }
             | Self::Measurements(_)
             | Self::NothingMeasured { .. }
             | Self::NeedsTraining { .. }

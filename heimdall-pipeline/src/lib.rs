@@ -44,9 +44,9 @@ mod stage;
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
-    DefinitionArgs, ExportSigmfArgs, FingerprintArgs, GraphArgs, GraphFormat, LevelArgs,
-    LocateArgs, Metric, PlanArgs, RunArgs, SelectionArgs, Silence, Surroundings, TimingArgs,
-    ValidateArgs,
+    Bank, DefinitionArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs, GraphArgs,
+    GraphFormat, LevelArgs, LocateArgs, Metric, PlanArgs, RunArgs, Scale, SelectionArgs, Silence,
+    Surroundings, TimingArgs, ValidateArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};

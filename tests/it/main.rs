@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod end_to_end;
+mod features;
 mod interrupt;
 mod locate;
 mod locate_tables;

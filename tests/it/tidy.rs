@@ -153,13 +153,14 @@ fn documented_commands_exist() {
                         "plan",
                         "validate",
                         "graph",
+                        "features",
                         "export-sigmf",
                         "locate",
                         "--help",
                         "--version",
                     ][..],
                 ),
-                ("cargo xtask ", &["check", "test", "docs", "fuzz"][..]),
+                ("cargo xtask ", &["check", "test", "bench", "docs", "fuzz"][..]),
             ] {
                 // In prose a program may be named without a command: only code is looked at.
                 for code in code_in(line) {

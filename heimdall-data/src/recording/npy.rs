@@ -95,10 +95,30 @@ pub fn write_npy(samples: &[Complex32]) -> Vec<u8> {
     bytes
 }
 
+/// Writes a two-dimensional `float32` array in the format of NumPy, version 1.
+///
+/// # Shapes
+///
+/// - `values`: `[rows, columns]`
+///
+/// # Panics
+///
+/// Panics if the number of values is not a multiple of `rows`.
+pub fn write_npy_table(values: &[f32], rows: usize) -> Vec<u8> {
+    assert!(values.len().is_multiple_of(rows), "all rows have the same length");
+    let columns = values.len() / rows;
+    let mut bytes = header_of("<f4", &format!("({rows}, {columns})"));
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
 /// Writes what stands before `sample_count` samples of `complex64`.
 pub(super) fn header(sample_count: u64) -> Vec<u8> {
-    let mut header =
-        format!("{{'descr': '<c8', 'fortran_order': False, 'shape': ({sample_count},), }}");
+    header_of("<c8", &format!("({sample_count},)"))
+}
+
+fn header_of(dtype: &str, shape: &str) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
     // Spaces and a line feed bring the samples to their place.
     let length = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(ALIGNMENT);
     let header_length = length - MAGIC.len() - 4;
@@ -107,7 +127,7 @@ pub(super) fn header(sample_count: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[1, 0]);
-    // The header of one axis is shorter than 2^16 bytes.
+    // The header of few axes is shorter than 2^16 bytes.
     let [low, high, ..] = header_length.to_le_bytes();
     bytes.extend_from_slice(&[low, high]);
     bytes.extend_from_slice(header.as_bytes());

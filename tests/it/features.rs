@@ -1,0 +1,170 @@
+//! The command that writes features as arrays.
+
+use std::fs;
+use std::path::Path;
+
+use heimdall_data::write_npy;
+use num_complex::Complex32;
+
+use crate::workplace::{Ended, Workplace, ended};
+
+fn features(workplace: &Workplace, arguments: &[&str]) -> Ended {
+    let mut command = workplace.command(&["features"]);
+    let piped = std::process::Stdio::piped;
+    ended(command.args(arguments).stdout(piped()).stderr(piped()).spawn().unwrap())
+}
+
+/// A folder with a second of a carrier at a quarter of the sample rate, 8 kHz.
+fn with_carrier() -> Workplace {
+    let workplace = Workplace::new("");
+    let carrier: Vec<Complex32> =
+        (0..8_000).map(|n| Complex32::cis(std::f32::consts::FRAC_PI_2 * (n % 4) as f32)).collect();
+    fs::write(workplace.path("carrier.npy"), write_npy(&carrier)).unwrap();
+    workplace
+}
+
+/// Shape and values, `[rows, frames]`, of an array that the program wrote.
+fn array(path: &Path) -> (usize, usize, Vec<f32>) {
+    let bytes = fs::read(path).unwrap();
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = str::from_utf8(&bytes[10..start]).unwrap();
+    let (_, rest) = header
+        .split_once("{'descr': '<f4', 'fortran_order': False, 'shape': (")
+        .unwrap_or_else(|| panic!("{header}"));
+    let (rows, rest) = rest.split_once(", ").unwrap();
+    let (frames, _) = rest.split_once(')').unwrap();
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    let values: Vec<f32> = bytes[start..].chunks_exact(4).map(number).collect();
+    let (rows, frames) = (rows.parse().unwrap(), frames.parse().unwrap());
+    assert_eq!(values.len(), rows * frames);
+    (rows, frames, values)
+}
+
+#[test]
+fn density_of_a_carrier_is_in_its_bin() {
+    let workplace = with_carrier();
+    let arguments =
+        "carrier.npy --sample-rate 8000 --kind psd-db --fft 256 --hop 128 --output x.npy";
+
+    let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
+
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let (rows, frames, values) = array(&workplace.path("x.npy"));
+    assert_eq!((rows, frames), (256, 1 + (8_000 - 256) / 128));
+    // A quarter of the rate above the center; the density of power one in 1.5 bins of 31.25 Hz.
+    let expected_db = -10.0 * (1.5_f32 * 31.25).log10();
+    for frame in 0..frames {
+        assert!((values[192 * frames + frame] - expected_db).abs() < 1e-3);
+        assert!(values[100 * frames + frame] < -100.0);
+    }
+}
+
+#[test]
+fn frames_are_as_many_as_are_asked_for() {
+    let workplace = with_carrier();
+    for (kind, rows) in [("psd-db", 256), ("mel-db", 20), ("mfcc", 13)] {
+        let arguments = format!(
+            "carrier.npy --sample-rate 8000 --kind {kind} --fft 256 --hop 64 --bands 20 --frames 7 \
+             --output {kind}.npy"
+        );
+
+        let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
+
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let (actual_rows, frames, _) = array(&workplace.path(format!("{kind}.npy")));
+        assert_eq!((actual_rows, frames), (rows, 7));
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_leaves_nothing() {
+    let workplace = with_carrier();
+    fs::write(workplace.path("notes.txt"), "no samples").unwrap();
+    let cases = [
+        ("carrier.npy --kind psd-db", "--sample-rate"),
+        ("carrier.npy --sample-rate 8000 --kind psd-db --fft 9000", "a frame takes 9000 samples"),
+        ("carrier.npy --sample-rate 8000 --kind psd-db --fft 255", "`fft_length`"),
+        ("carrier.npy --sample-rate 8000 --kind mel-db --fft 64", "the smallest `fft_length`"),
+        ("carrier.npy --sample-rate 8000 --kind mfcc --bands 8 --fft 512", "`coefficients`"),
+        ("nowhere.npy --sample-rate 8000 --kind psd-db", "nowhere.npy"),
+        ("notes.txt --sample-rate 8000 --kind psd-db", "notes.txt"),
+    ];
+    for (arguments, named) in cases {
+        let arguments = format!("{arguments} --output x.npy");
+
+        let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
+
+        assert!(ended.code != 0 && ended.stderr.contains(named), "{arguments}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+        let left: Vec<_> = fs::read_dir(workplace.path(""))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("x.npy"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+mod with_shared_data {
+    use super::*;
+
+    fn golden() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/golden-features")
+    }
+
+    /// Values of an array of `float64`.
+    fn expected(file: &str) -> Vec<f64> {
+        let bytes = fs::read(golden().join(file)).unwrap();
+        let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
+        bytes[start..].chunks_exact(8).map(number).collect()
+    }
+
+    /// The command, with its options as the arrays were made, gives the arrays.
+    #[test]
+    #[ignore = "needs ../shared/data"]
+    fn arrays_equal_those_of_scipy_and_librosa() {
+        let workplace = Workplace::new("");
+        let cases = [
+            ("spec_1mhz", "1000000", "2048", "512", "64"),
+            ("websdr_192k", "192000", "2048", "512", "128"),
+            ("short_16k", "192000", "2048", "512", "128"),
+            ("kiwi_12k", "12001", "512", "128", "64"),
+        ];
+        let kinds = [
+            ("psd-db", "", "psd_db"),
+            ("mel-db", "--scale slaney", "mel_slaney_db"),
+            ("mel-db", "--scale htk", "mel_htk_db"),
+            ("mfcc", "--scale slaney", "mfcc_slaney"),
+            ("mfcc", "--scale htk", "mfcc_htk"),
+        ];
+        for (name, rate, fft, hop, bands) in cases {
+            let input = golden().join(format!("{name}.iq.npy"));
+            for (kind, options, file) in kinds {
+                let librosa = match kind {
+                    "psd-db" => "",
+                    _ => "--real --center --allow-empty-bands",
+                };
+                let arguments = format!(
+                    "{} --sample-rate {rate} --kind {kind} --fft {fft} --hop {hop} --bands {bands} \
+                     {options} {librosa} --output x.npy",
+                    input.display()
+                );
+
+                let ended = features(&workplace, &arguments.split_whitespace().collect::<Vec<_>>());
+
+                assert_eq!(ended.code, 0, "{}", ended.stderr);
+                let (rows, frames, values) = array(&workplace.path("x.npy"));
+                let expected = expected(&format!("{name}.{file}.npy"));
+                // Of the densities, only the first frames were kept.
+                let kept = expected.len() / rows;
+                assert!(kept > 0 && kept <= frames);
+                for (index, expected) in expected.iter().enumerate() {
+                    let value = values[index / kept * frames + index % kept];
+                    let difference = (f64::from(value) - expected).abs();
+                    assert!(difference < 1e-4, "{name}.{file}: {value} is not {expected}");
+                }
+            }
+        }
+    }
+}
