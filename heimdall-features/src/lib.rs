@@ -9,8 +9,10 @@
 //! ```
 //!
 //! [`FeatureExtractor`] does the upper line at once, in exactly as many frames as the network takes,
-//! whatever the length of the recording. A spectrogram says how strong a signal is and nothing about
-//! when it arrived; that is what [`measure_delay`] is for.
+//! whatever the length of the recording. [`SpectralExtractor`] computes spectra, mel bands and
+//! cepstra as SciPy and librosa do, in single or double precision. Both take recordings in chunks,
+//! too, and [`iq_to_mel_spectrogram`] is the shortest way of all. A spectrogram says how strong a
+//! signal is and nothing about when it arrived; that is what [`measure_delay`] is for.
 //!
 //! # Example
 //!
