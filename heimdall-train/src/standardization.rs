@@ -1,7 +1,7 @@
 //! Means and deviations of the training split, taken in one pass over the disk.
 
 use heimdall_data::{DataError, HeimdallDataset};
-use heimdall_features::ReceiverScalars;
+use heimdall_features::{Moments, ReceiverScalars};
 use heimdall_model::{SideInputConfig, Standardization};
 
 /// Measures how levels, positions and side inputs are scaled: only ever over the training split.
@@ -44,12 +44,13 @@ pub fn measure_standardization(
         }
     }
     // The network holds single precision.
-    let mean = |moments: &Moments| moments.mean as f32;
+    let mean = |moments: &Moments| moments.mean() as f32;
+    let deviation = |moments: &Moments| moments.deviation() as f32;
     let standardization = Standardization {
         level_mean_db: levels.iter().map(mean).collect(),
-        level_deviation_db: levels.iter().map(Moments::deviation).collect(),
-        position_mean_km: [mean(&positions[0]), mean(&positions[1])],
-        position_deviation_km: [positions[0].deviation(), positions[1].deviation()],
+        level_deviation_db: levels.iter().map(deviation).collect(),
+        position_mean_km: positions.each_ref().map(mean),
+        position_deviation_km: positions.each_ref().map(deviation),
     };
     let receivers_km = header.receivers.iter().map(|receiver| {
         let local = header.frame.to_local(&receiver.position);
@@ -58,50 +59,9 @@ pub fn measure_standardization(
     let side_inputs = SideInputConfig {
         receivers_km: receivers_km.collect(),
         scalar_mean: numbers.iter().map(|row| row.iter().map(mean).collect()).collect(),
-        scalar_deviation: numbers
-            .iter()
-            .map(|row| row.iter().map(Moments::deviation).collect())
-            .collect(),
+        scalar_deviation: numbers.iter().map(|row| row.iter().map(deviation).collect()).collect(),
     };
     Ok((standardization, side_inputs))
-}
-
-/// Mean and spread of numbers that were seen once.
-///
-/// # References
-///
-/// T. F. Chan et al., "Algorithms for computing the sample variance", *The American Statistician*
-/// 37(3), 1983, equation 2.1,
-/// [doi:10.1080/00031305.1983.10483115](https://doi.org/10.1080/00031305.1983.10483115).
-#[derive(Clone, Copy, Debug, Default)]
-struct Moments {
-    count: f64,
-    mean: f64,
-    /// Sum of squared differences from the mean.
-    squares: f64,
-}
-
-impl Moments {
-    /// Takes in some numbers: their own mean and squares first, so that nothing large cancels.
-    fn add(&mut self, values: &[f32]) {
-        if values.is_empty() {
-            return;
-        }
-        let count = values.len() as f64;
-        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-        let squares = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
-        let difference = mean - self.mean;
-        let total = self.count + count;
-        self.squares += squares + difference.powi(2) * self.count * count / total;
-        self.mean += difference * count / total;
-        self.count = total;
-    }
-
-    /// Standard deviation of the numbers themselves; 1 where they do not differ.
-    fn deviation(&self) -> f32 {
-        let deviation = (self.squares / self.count.max(1.0)).sqrt() as f32;
-        if deviation > 1e-6 { deviation } else { 1.0 }
-    }
 }
 
 #[cfg(test)]
@@ -197,8 +157,8 @@ mod tests {
             moments.add(&values[cut..]);
 
             let (mean, deviation) = two_passes(&values);
-            prop_assert!((moments.mean - mean).abs() < 1e-9);
-            prop_assert!((f64::from(moments.deviation()) - deviation).abs() < 1e-3 || deviation < 1e-6);
+            prop_assert!((moments.mean() - mean).abs() < 1e-9);
+            prop_assert!((moments.deviation() - deviation).abs() < 1e-3 || deviation < 1e-6);
         }
     }
 }
