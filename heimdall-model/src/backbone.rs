@@ -5,9 +5,9 @@ use burn::nn::conv::Conv2d;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 
 use crate::ResidualBlock;
+use crate::arithmetic::Arithmetic;
 use crate::block::convolution;
 use crate::weights::Weights;
 
@@ -78,17 +78,23 @@ impl ResNet {
     /// - `input`: `[batch, input_channels, bands, frames]`, standardized
     /// - returns: `[batch, 512]`
     pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.norm1.forward(self.conv1.forward(input)));
-        let x = self.pool.forward(x);
-        let x = self.blocks().fold(x, |x, block| block.forward(x)); // [batch, 512, 4, 1]
-        let [batch, channels, height, width] = x.dims();
-        x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+        self.apply(Arithmetic::of(&input), input)
+    }
+
+    /// The same with the arithmetic of the caller's choice.
+    fn apply(&self, arithmetic: Arithmetic, input: Tensor<4>) -> Tensor<2> {
+        let x = arithmetic.convolve(&self.conv1, arithmetic.enter(input));
+        let x = arithmetic.normalize(&self.norm1, x, None, true);
+        let x = arithmetic.max_pool(&self.pool, x);
+        let x = self.blocks().fold(x, |x, block| block.apply(arithmetic, x)); // 512 of 4 × 1
+        arithmetic.mean_pixel(x)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::{Device, Gradients, TensorData};
 
     use super::*;
     use crate::Backbone;
@@ -132,5 +138,74 @@ mod tests {
 
             assert_eq!(output.dims(), [2, 512]);
         }
+    }
+
+    /// Numbers between −1 and 1 without a pattern.
+    fn images(shape: [usize; 4], device: &Device) -> Tensor<4> {
+        let number = |index: usize| ((index * 7919 + 13) % 2003) as f32 / 1001.0 - 1.0;
+        let numbers: Vec<f32> = (0..shape.iter().product()).map(number).collect();
+        Tensor::from_data(TensorData::new(numbers, shape), device)
+    }
+
+    /// The largest difference as a share of the largest number.
+    fn difference<const D: usize>(actual: Tensor<D>, expected: Tensor<D>) -> f32 {
+        let largest = expected.clone().abs().max().into_scalar::<f32>();
+        (actual - expected).abs().max().into_scalar::<f32>() / largest
+    }
+
+    /// Twenty layers, each within rounding of Burn's, and norms over few pixels in between, which
+    /// make rounding larger.
+    #[test]
+    fn kernels_compute_what_burn_computes() {
+        struct Compare<'a> {
+            gradients: [&'a Gradients; 2],
+            parameters: usize,
+        }
+        impl ModuleVisitor for Compare<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let [expected, actual] = self.gradients.map(|all| param.val().grad(all));
+                let (Some(expected), Some(actual)) = (expected, actual) else { return };
+                let difference = difference(actual, expected);
+                assert!(difference < 2e-3, "gradient {}: {difference}", self.parameters);
+                self.parameters += 1;
+            }
+        }
+        let device = Device::flex().autodiff();
+        let network = ResNet::new([2, 2, 2, 2], 2, &mut Weights::new(1, &device));
+        let input = images([5, 2, 65, 33], &device);
+
+        let expected = network.apply(Arithmetic::Burn, input.clone());
+        let actual = network.apply(Arithmetic::Kernels, input);
+        let gradients = [&expected, &actual].map(|output| output.clone().square().sum().backward());
+
+        let difference_of_outputs = difference(actual.inner(), expected.inner());
+        assert!(difference_of_outputs < 1e-4, "{difference_of_outputs}");
+        let [expected, actual] = &gradients;
+        let mut compare = Compare { gradients: [expected, actual], parameters: 0 };
+        network.visit(&mut compare);
+        // 20 convolutions with a weight each, and as many norms with two.
+        assert_eq!(compare.parameters, 60);
+
+        let (network, input) = (network.valid(), images([3, 2, 65, 33], &device.inner()));
+        let expected = network.apply(Arithmetic::Burn, input.clone());
+        let difference = difference(network.apply(Arithmetic::Kernels, input), expected);
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    /// Both passes of both kinds let the running statistics follow the batch.
+    #[test]
+    fn running_statistics_follow_the_batch_as_in_burn() {
+        let device = Device::flex().autodiff();
+        let input = images([4, 2, 20, 12], &device);
+        let statistics = [Arithmetic::Burn, Arithmetic::Kernels].map(|arithmetic| {
+            let network = ResNet::new([2, 2, 2, 2], 2, &mut Weights::new(1, &device));
+            network.apply(arithmetic, input.clone());
+            let norm = network.valid().norm1;
+            [norm.running_mean.value(), norm.running_var.value()]
+        });
+
+        let [[mean, variance], [kernel_mean, kernel_variance]] = statistics;
+        assert!(difference(kernel_mean, mean) < 1e-5);
+        assert!(difference(kernel_variance, variance) < 1e-5);
     }
 }

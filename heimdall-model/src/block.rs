@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 
+use crate::arithmetic::Arithmetic;
 use crate::weights::Weights;
 
 /// Two 3 × 3 convolutions whose output is added to their input.
@@ -66,13 +66,23 @@ impl ResidualBlock {
     /// - `input`: `[batch, input_channels, height, width]`
     /// - returns: `[batch, output_channels, height / stride, width / stride]`, rounded up
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let arithmetic = Arithmetic::of(&input);
+        arithmetic.leave(self.apply(arithmetic, arithmetic.enter(input)))
+    }
+
+    /// Applies the block to images in the order of `arithmetic`.
+    pub(crate) fn apply(&self, arithmetic: Arithmetic, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.projection {
-            Some(projection) => projection.norm.forward(projection.conv.forward(input.clone())),
+            Some(projection) => {
+                let x = arithmetic.convolve(&projection.conv, input.clone());
+                arithmetic.normalize(&projection.norm, x, None, false)
+            }
             None => input.clone(),
         };
-        let x = relu(self.norm1.forward(self.conv1.forward(input)));
-        let x = self.norm2.forward(self.conv2.forward(x));
-        relu(x + shortcut)
+        let x = arithmetic.convolve(&self.conv1, input);
+        let x = arithmetic.normalize(&self.norm1, x, None, true);
+        let x = arithmetic.convolve(&self.conv2, x);
+        arithmetic.normalize(&self.norm2, x, Some(shortcut), true)
     }
 }
 

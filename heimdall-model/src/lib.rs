@@ -42,6 +42,7 @@
 //! # Ok::<(), heimdall_model::ModelError>(())
 //! ```
 
+mod arithmetic;
 mod backbone;
 mod block;
 mod config;

@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use heimdall_kernels::sum_of_squares;
 
 /// Computes the Euclidean norm of the gradient of all weights together.
 pub(crate) fn gradient_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
@@ -35,7 +36,7 @@ struct SquareVisitor<'a> {
 impl ModuleVisitor for SquareVisitor<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.squares.push(gradient.square().sum());
+            self.squares.push(sum_of_squares(gradient));
         }
     }
 }

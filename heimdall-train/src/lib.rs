@@ -57,5 +57,5 @@ pub use evaluation::{EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation};
 pub use event::{EpochSummary, TrainEvent};
 pub use schedule::{ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig};
 pub use standardization::measure_standardization;
-pub use train::train;
+pub use train::{optimizer, train};
 pub use trained_model::{MODEL_FORMAT_VERSION, ModelManifest, TrainedModel};

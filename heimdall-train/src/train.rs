@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use heimdall_data::{BatchOrder, Batcher, HeimdallDataset, Part};
 use heimdall_features::FeatureShape;
+use heimdall_kernels::Adam;
 use heimdall_loss::{DistanceSummary, gaussian_nll};
 use heimdall_model::{LocalizationNet, LocalizationNetConfig};
 use tracing::{info, info_span};
@@ -67,7 +67,8 @@ pub fn train(
 
     let mut checkpoints = Checkpoints::open(scratch, fingerprint(config, training, validation))?;
     let network = network_config.init(&device);
-    let (mut network, mut optimizer, mut progress) = checkpoints.load(network, adam(config))?;
+    let (mut network, mut optimizer, mut progress) =
+        checkpoints.load(network, optimizer(config))?;
     let plateau = progress.plateau.clone();
     let mut schedule =
         Schedule::new(&config.schedule, config.learning_rate, batches, config.epochs, plateau);
@@ -221,12 +222,9 @@ fn network_config(
     Ok(network_config)
 }
 
-/// The optimizer, without any moments yet.
-fn adam(config: &TrainConfig) -> ModuleOptimizer {
-    // Burn's default ε is 1e-5. No decay is not the same as a decay of zero: it costs nothing.
-    let decay = (config.weight_decay > 0.0)
-        .then_some(WeightDecayConfig { penalty: config.weight_decay as f32 });
-    AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init()
+/// Makes the optimizer that a configuration asks for, without any moments yet.
+pub fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
+    ModuleOptimizer::from(Adam::new([0.9, 0.999], 1e-8, config.weight_decay as f32))
 }
 
 /// Measures the mean loss and the errors on the validation split; `None` if asked to stop.

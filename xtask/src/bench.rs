@@ -11,6 +11,8 @@ use crate::python;
 pub(crate) enum Bench {
     /// Time feature extraction beside its bare transforms, SciPy and librosa
     Features,
+    /// Time a training step and inference beside Burn's own operations and PyTorch
+    Train,
 }
 
 /// Runs a benchmark, with optimization.
@@ -21,5 +23,6 @@ pub(crate) fn bench(what: &Bench) -> Result<()> {
             let python = ("HEIMDALL_TEST_PYTHON", &*python.to_string_lossy());
             cargo(&["bench", "--package", "heimdall-features", "--bench", "features"], &[python])
         }
+        Bench::Train => cargo(&["bench", "--package", "heimdall-train", "--bench", "train"], &[]),
     }
 }

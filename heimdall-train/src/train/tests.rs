@@ -197,13 +197,13 @@ fn diverging_run_stops_and_names_the_batch() {
     assert!(named, "{error}");
 }
 
-/// At a rate that is much too high the validation loss soon rises again.
+/// At a rate that is too high the validation loss soon rises again.
 #[test]
 fn patience_ends_training_and_the_best_epoch_is_kept() {
     let setup = Setup::new();
     let config = TrainConfig {
         epochs: 40,
-        learning_rate: 1e-2,
+        learning_rate: 3e-3,
         early_stopping: Some(1),
         schedule: ScheduleConfig::Constant(ConstantConfig { warm_up_epochs: 0.0 }),
         ..config()
