@@ -1,10 +1,12 @@
 //! The kinds of artifacts that flow between stages, and the ports that they flow through.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of artifact; an edge of the pipeline joins two ports of the same kind.
+/// A kind of artifact; an edge of the pipeline joins two ports of the same kind, or leads from any
+/// kind to one that takes all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArtifactKind {
@@ -22,6 +24,8 @@ pub enum ArtifactKind {
     Fix,
     /// A folder that says under which name and version a model was registered.
     Registration,
+    /// A folder of any files, which is what every artifact is.
+    Files,
 }
 
 impl ArtifactKind {
@@ -35,6 +39,7 @@ impl ArtifactKind {
             Self::Onnx => "Onnx",
             Self::Fix => "Fix",
             Self::Registration => "Registration",
+            Self::Files => "Files",
         }
     }
 
@@ -48,8 +53,14 @@ impl ArtifactKind {
             | Self::Evaluation
             | Self::Onnx
             | Self::Fix
-            | Self::Registration => 1,
+            | Self::Registration
+            | Self::Files => 1,
         }
+    }
+
+    /// Whether an input of this kind can be joined to an output of another.
+    pub fn takes(self, output: Self) -> bool {
+        self == Self::Files || self == output
     }
 }
 
@@ -60,10 +71,10 @@ impl fmt::Display for ArtifactKind {
 }
 
 /// Something that a kind of stage reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputPort {
     /// Name, as in `from: { name: … }`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What must arrive there.
     pub kind: ArtifactKind,
     /// Whether the stage cannot do without.
@@ -71,10 +82,10 @@ pub struct InputPort {
 }
 
 /// Something that a kind of stage makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPort {
     /// Name, as in `stage.name`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What leaves there.
     pub kind: ArtifactKind,
 }

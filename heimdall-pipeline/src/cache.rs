@@ -7,6 +7,10 @@
 //!           scratch/<key>/        what an interrupted stage goes on from
 //!           locks/<key>           held while a stage works
 //!           copies/<digest>.json  what was copied to a readable folder
+//!           runs/<run>.json       what a run did
+//!           pins/<run>            whose results are kept whatever their age
+//!           logs/<run>/<stage>    what a stage said that came to no result
+//!           stat/<digest>.json    what files outside of the cache looked like when they were read
 //!           quarantine/           what was found to be damaged
 //! ```
 
@@ -17,38 +21,86 @@ mod lock;
 mod lookup;
 mod manifest;
 mod publish;
+mod upkeep;
 mod work;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::PipelineError;
+use crate::fault::FaultPoint;
 
-use file::FileIdentity;
+pub(crate) use file::FileIdentity;
 pub(crate) use file::{digest_of_file, list_files};
 pub(crate) use key::{Digest, Key, KeyParts, canonical_json};
 pub(crate) use lock::{KeyLock, LockAttempt};
 pub(crate) use lookup::Lookup;
 use manifest::FileEntry;
-pub(crate) use manifest::{Manifest, OutputManifest, Provenance};
+pub(crate) use manifest::{Manifest, Origin, OutputManifest, Provenance};
+pub(crate) use upkeep::Limits;
 pub(crate) use work::WorkFolder;
+
+/// Folders that are made when a cache is opened.
+const FOLDERS: [&str; 11] = [
+    "cas",
+    "ac",
+    "work",
+    "scratch",
+    "locks",
+    "copies",
+    "quarantine",
+    "runs",
+    "logs",
+    "stat",
+    "pins",
+];
+
+/// Where the system says which start of the machine this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The folder that results are kept in.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     root: PathBuf,
+    /// What tells this start of the machine from all others.
+    boot: Arc<str>,
+    fault: Option<FaultPoint>,
 }
 
 impl Cache {
     /// Opens the cache in a folder, which is made if it is not there.
-    pub(crate) fn open(root: &Path) -> Result<Self, PipelineError> {
-        for folder in ["cas", "ac", "work", "scratch", "locks", "copies", "quarantine"] {
+    pub(crate) fn open(root: &Path, fault: Option<FaultPoint>) -> Result<Self, PipelineError> {
+        for folder in FOLDERS {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(PipelineError::io("create", &path))?;
         }
         // Links from work folders must not depend on the working directory.
         let root = fs::canonicalize(root).map_err(PipelineError::io("open", root))?;
-        Ok(Self { root })
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+        Ok(Self { root, boot: boot.trim().into(), fault })
+    }
+
+    /// Dies if this is where the run is to die.
+    pub(crate) fn reach(&self, point: FaultPoint) {
+        if self.fault == Some(point) {
+            point.die();
+        }
+    }
+
+    pub(crate) fn runs_folder(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Returns where the log of a stage stands that came to no result in a run.
+    pub(crate) fn log_path(&self, run: &str, stage: &str) -> PathBuf {
+        self.root.join("logs").join(run).join(stage)
+    }
+
+    /// Returns where it is kept what a folder outside of the cache looked like.
+    pub(crate) fn stat_path(&self, folder: &Path) -> PathBuf {
+        let name = Digest::of(folder.as_os_str().as_encoded_bytes());
+        self.root.join("stat").join(format!("{name}.json"))
     }
 
     /// Returns where the content of that digest is, if it is there.

@@ -6,8 +6,9 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::PipelineError;
 use crate::command::{
-    ExportSigmfArgs, FeaturesArgs, GraphArgs, LocateArgs, PlanArgs, RunArgs, Surroundings,
-    ValidateArgs,
+    CacheCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs, GraphArgs,
+    InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, ReferenceArgs, RunArgs, RunsArgs,
+    ShowArgs, StatusArgs, Surroundings, ValidateArgs, WhyArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -15,7 +16,7 @@ use crate::command::{
 #[command(name = "heimdall-pipeline", version)]
 pub struct Cli {
     /// Log filter, such as `info` or `heimdall_train=debug`
-    #[arg(long, global = true, env = "HEIMDALL_LOG", default_value = "info", value_parser = filter)]
+    #[arg(long, global = true, env = "HEIMDALL_LOG", default_value = "info", value_parser = filter, hide_env_values = true)]
     pub log: String,
 
     /// What to do
@@ -31,12 +32,26 @@ fn filter(text: &str) -> Result<String, ParseError> {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a small pipeline to begin with
+    Init(InitArgs),
     /// Run a pipeline; stages whose results are in the cache are not run again
     Run(RunArgs),
-    /// Print what a run would do, without running anything
+    /// Print what a run would do and why, without running anything
     Plan(PlanArgs),
-    /// Read a pipeline and check it, without running anything
-    Validate(ValidateArgs),
+    /// Say why a stage would run or not: what decides its result, with old and new values
+    Why(WhyArgs),
+    /// Say how a pipeline stands: which results are there, and what the last run did
+    Status(StatusArgs),
+    /// List earlier runs
+    Runs(RunsArgs),
+    /// Show what a run did: states, times, metrics
+    Show(ShowArgs),
+    /// Compare two runs: parameters, inputs, metrics, times
+    Diff(DiffArgs),
+    /// Show what a stage said while it worked
+    Logs(LogsArgs),
+    /// Say how a result came to be, back to its recordings
+    Lineage(LineageArgs),
     /// Print how the stages of a pipeline are connected
     Graph(GraphArgs),
     /// Write the spectrum, mel bands or cepstrum of a recording as an array of NumPy
@@ -45,6 +60,14 @@ pub enum Command {
     ExportSigmf(ExportSigmfArgs),
     /// Locate transmitters from tables of levels and arrival times, without any training run
     Locate(LocateArgs),
+    /// List, check or clean up what is kept
+    Cache(CacheCommandArgs),
+    /// Read a pipeline and check it, without running anything
+    Validate(ValidateArgs),
+    /// Print a script with which a shell completes commands and options
+    Completions(CompletionsArgs),
+    /// Write the reference of this program: pages for reading, and manual pages
+    Reference(ReferenceArgs),
 }
 
 impl Command {
@@ -57,11 +80,22 @@ impl Command {
         match self {
             Self::Run(arguments) => arguments.run(surroundings).await,
             Self::Plan(arguments) => arguments.run(surroundings),
-            Self::Validate(arguments) => arguments.run(surroundings),
+            Self::Why(arguments) => arguments.run(surroundings),
+            Self::Status(arguments) => arguments.run(surroundings),
+            Self::Runs(arguments) => arguments.run(surroundings),
+            Self::Show(arguments) => arguments.run(surroundings),
+            Self::Diff(arguments) => arguments.run(surroundings),
+            Self::Logs(arguments) => arguments.run(surroundings),
+            Self::Lineage(arguments) => arguments.run(surroundings),
             Self::Graph(arguments) => arguments.run(surroundings),
             Self::Features(arguments) => arguments.run(surroundings).await,
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
+            Self::Cache(arguments) => arguments.run(surroundings),
+            Self::Validate(arguments) => arguments.run(surroundings),
+            Self::Init(arguments) => arguments.run(surroundings),
+            Self::Completions(arguments) => arguments.run(surroundings),
+            Self::Reference(arguments) => arguments.run(surroundings),
         }
     }
 }

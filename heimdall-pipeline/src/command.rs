@@ -1,21 +1,45 @@
 //! The commands of the program, one file each: its arguments, and what it does with them.
 
+mod cache;
+mod completions;
 mod definition;
+mod diff;
+mod explanation;
 mod export_sigmf;
 mod features;
 mod graph;
+mod init;
+mod lineage;
 mod locate;
+mod logs;
 mod plan;
+mod reference;
 mod run;
+mod runs;
+mod show;
+mod status;
 mod surroundings;
+mod table;
 mod validate;
+mod why;
 
-pub use definition::{DefinitionArgs, SelectionArgs};
+pub use cache::{CacheAction, CacheCommandArgs, GarbageArgs, PinArgs};
+pub use completions::CompletionsArgs;
+pub use definition::{CacheArgs, DefinitionArgs, SelectionArgs};
+pub use diff::DiffArgs;
 pub use export_sigmf::ExportSigmfArgs;
 pub use features::{Bank, FeatureKind, FeaturesArgs, Scale};
 pub use graph::{GraphArgs, GraphFormat};
+pub use init::InitArgs;
+pub use lineage::LineageArgs;
 pub use locate::{FingerprintArgs, LevelArgs, LocateArgs, Metric, Silence, TimingArgs};
+pub use logs::LogsArgs;
 pub use plan::PlanArgs;
-pub use run::RunArgs;
+pub use reference::ReferenceArgs;
+pub use run::{EventFormat, RunArgs};
+pub use runs::RunsArgs;
+pub use show::ShowArgs;
+pub use status::StatusArgs;
 pub use surroundings::Surroundings;
 pub use validate::ValidateArgs;
+pub use why::WhyArgs;

@@ -27,13 +27,81 @@ pub enum PipelineError {
     /// A stage must come from the cache, but is not there.
     #[error(
         "`--{option}` takes the result of stage `{stage}` from the cache, but it is not there for \
-         these parameters and inputs; run it too, with `--from {stage}` or without `--{option}`"
+         these parameters and inputs{changed}; run it too, with `--from {stage}` or without \
+         `--{option}`, or take its last result, with `--frozen`"
     )]
     NotCached {
         /// The stage whose result is missing.
         stage: String,
         /// The option that asks for it: `from` or `only`.
         option: &'static str,
+        /// What is not as it was when it had a result, as the end of a sentence.
+        changed: String,
+    },
+
+    /// A run of the name given on the command line is not remembered.
+    #[error("there is no run `{name}`: {reason}")]
+    UnknownRun {
+        /// The name that was given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// No run has left a log of a stage.
+    #[error("there is no log of a stage `{stage}`: it has not been run, or said nothing")]
+    NoLog {
+        /// Name of the stage.
+        stage: String,
+    },
+
+    /// A file that is to be written is there already.
+    #[error("{} exists already, and is left as it is", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Something cannot be removed from a cache that a run uses.
+    #[error("a run is under way in this cache; nothing can be removed before it is over")]
+    CacheInUse,
+
+    /// A stage asks for more than the run may take.
+    #[error("stage `{stage}` needs {asked} {resource}, but the run may take {total} only")]
+    NotEnough {
+        /// Name of the stage.
+        stage: String,
+        /// What it asks for.
+        resource: &'static str,
+        /// How much it asks for.
+        asked: u32,
+        /// How much there is.
+        total: u32,
+    },
+
+    /// A stage took longer than it may.
+    #[error("stage `{stage}` was stopped after its time limit of {timeout}")]
+    TimedOut {
+        /// Name of the stage.
+        stage: String,
+        /// How long it may take.
+        timeout: crate::Span,
+    },
+
+    /// The configuration of a `cmd` stage breaks a rule.
+    #[error("`{field}` must be {expected}")]
+    InvalidCommand {
+        /// The field.
+        field: String,
+        /// The rule that it breaks, as a phrase that follows "must be".
+        expected: &'static str,
+    },
+
+    /// The program of a `cmd` stage failed.
+    #[error("the program ended with {status}; `logs` shows what it said")]
+    CommandFailed {
+        /// How it ended.
+        status: String,
     },
 
     /// A field of a stage has a value that it cannot work with.
@@ -303,12 +371,21 @@ impl PipelineError {
             .map(|cause| cause as &dyn std::error::Error)
     }
 
+    /// Whether the same stage may succeed when it is tried again.
+    pub(crate) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Interrupted | Self::GateFailed { .. })
+    }
+
     /// Returns the exit code of a program that ends with this error: 1 if a stage failed, 2 if the
     /// input must be mended, 3 if a gate failed, 130 if it was interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Definition(_)
             | Self::UnknownStage { .. }
+            | Self::UnknownRun { .. }
+            | Self::NoLog { .. }
+            | Self::Exists { .. }
+            | Self::NotEnough { .. }
             | Self::NotCached { .. }
             | Self::NoSampleRate { .. }
             | Self::Measurements(_)

@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::stage::StageProgress;
 
 /// How a stage ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageState {
     /// It ran, and its result is kept.
@@ -43,7 +43,7 @@ impl StageState {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Every stage that was to be run has its result.
@@ -54,8 +54,19 @@ pub enum RunState {
     Interrupted,
 }
 
+impl RunState {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// What is to be said of a stage after a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// How it ended.
     pub state: StageState,
@@ -66,11 +77,14 @@ pub struct StageReport {
     /// Readable copies of its outputs, by port.
     pub outputs: BTreeMap<String, PathBuf>,
     /// What went wrong, with its causes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The stage that it needs and that gave no result, which is why it was skipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_for: Option<String>,
+    /// Whether it is the last result that there was, rather than that of these parameters and inputs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// The first digits of the key that its result is found by.
     #[serde(skip)]
     pub key: Option<String>,
@@ -95,6 +109,7 @@ impl StageReport {
             outputs: BTreeMap::new(),
             error: None,
             waited_for: None,
+            frozen: false,
             key: None,
             headline: None,
             seconds_saved: None,
@@ -127,8 +142,9 @@ fn as_map<S: Serializer>(
     serializer.collect_map(stages.iter().map(|(name, report)| (name, report)))
 }
 
-/// Something that happened during a run.
-#[derive(Clone, Debug, PartialEq)]
+/// Something that happened during a run; as JSON, an object whose `event` says what.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunEvent {
     /// The run begins.
@@ -175,6 +191,17 @@ pub enum RunEvent {
         /// How far it has come.
         progress: StageProgress,
     },
+    /// A stage failed, and is tried again after a pause.
+    Retrying {
+        /// Name of the stage.
+        stage: String,
+        /// How often it has been tried.
+        attempt: u32,
+        /// What went wrong, with its causes.
+        error: String,
+        /// How long the pause is.
+        seconds: f64,
+    },
     /// A stage ended.
     StageFinished {
         /// Name of the stage.
@@ -207,5 +234,41 @@ impl EventSink {
 impl fmt::Debug for EventSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EventSink")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page about events has a row for each of them.
+    #[test]
+    fn every_event_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/events.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let stage = || "train".to_owned();
+        let report = || StageReport::without_result(StageState::Skipped, 0.0);
+        let progress = StageProgress { done: 1, total: 2, message: String::new() };
+        let events = [
+            RunEvent::Started { run: String::new(), pipeline: String::new(), stages: Vec::new() },
+            RunEvent::Waiting { stage: stage(), holder: String::new() },
+            RunEvent::Damaged { stage: stage(), what: String::new() },
+            RunEvent::Restored { stage: stage(), folder: PathBuf::new(), files: Vec::new() },
+            RunEvent::StageStarted { stage: stage() },
+            RunEvent::StageProgress { stage: stage(), progress },
+            RunEvent::Retrying { stage: stage(), attempt: 1, error: String::new(), seconds: 1.0 },
+            RunEvent::StageFinished { stage: stage(), report: report() },
+        ];
+
+        for event in events {
+            let json = serde_json::to_value(&event).unwrap();
+            let fields = json.as_object().unwrap();
+            let name = fields["event"].as_str().unwrap();
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+            let row = row.unwrap_or_else(|| panic!("{path} has no row for `{name}`"));
+            for field in fields.keys().filter(|field| *field != "event") {
+                assert!(row.contains(&format!("`{field}`")), "{path}: `{name}` has no `{field}`");
+            }
+        }
     }
 }

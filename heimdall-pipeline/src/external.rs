@@ -1,27 +1,98 @@
-//! What a folder outside of the cache holds, as a token that changes when its content does.
+//! What a file or folder outside of the cache holds, as a token that changes when its content does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
-use crate::cache::{Digest, digest_of_file};
+use crate::cache::{Cache, Digest, FileIdentity, digest_of_file};
 
-/// Returns a digest of the names and contents of all files in a folder; its own name and the times
-/// of its files have no part in it. A link counts as what it leads to.
-pub(crate) fn folder_token(folder: &Path) -> Result<Digest, PipelineError> {
+/// Version of the record's format.
+const RECORD_VERSION: u32 = 1;
+
+/// A file that was changed so shortly before it was read may be changed again and look the same,
+/// since clocks of file systems are coarse.
+const UNSETTLED: Duration = Duration::from_millis(100);
+
+/// What files looked like when they were last read, and what was in them.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    version: u32,
+    files: BTreeMap<String, (FileIdentity, Digest)>,
+}
+
+/// Returns a digest of what a file holds, or of the names and contents of all files in a folder; its
+/// own name and the times of its files have no part in it. A link counts as what it leads to.
+///
+/// Files that look as they did when they were last read are not read again.
+pub(crate) fn content_token(path: &Path, cache: &Cache) -> Result<Digest, PipelineError> {
+    let path = fs::canonicalize(path).map_err(PipelineError::io("open", path))?;
+    let record = cache.stat_path(&path);
+    let before = read_record(&record);
     let mut paths = Vec::new();
-    list(folder, &PathBuf::new(), &mut Vec::new(), &mut paths)?;
-    paths.sort();
-    let digests = paths
-        .par_iter()
-        .map(|path| {
-            let path = folder.join(path);
-            digest_of_file(&path).map_err(PipelineError::io("read", &path))
-        })
-        .collect::<Result<Vec<_>, PipelineError>>()?;
-    Ok(Digest::of_tree(paths.iter().map(String::as_str).zip(&digests)))
+    let is_file = path.is_file();
+    if is_file {
+        paths.push(String::new());
+    } else {
+        list(&path, &PathBuf::new(), &mut Vec::new(), &mut paths)?;
+        paths.sort();
+    }
+    let look = |inner: &String| {
+        let file = if is_file { path.clone() } else { path.join(inner) };
+        look_at(&file, before.files.get(inner))
+    };
+    let looks = paths.par_iter().map(look).collect::<Result<Vec<_>, PipelineError>>()?;
+
+    let settled = paths.iter().zip(&looks).filter(|(_, look)| look.is_settled);
+    let files = settled.map(|(path, look)| (path.clone(), (look.identity, look.digest)));
+    let now = Seen { version: RECORD_VERSION, files: files.collect() };
+    if now != before {
+        write_record(&record, &now)?;
+    }
+    match looks.as_slice() {
+        [only] if is_file => Ok(only.digest),
+        _ => {
+            let digests = looks.iter().map(|look| &look.digest);
+            Ok(Digest::of_tree(paths.iter().map(String::as_str).zip(digests)))
+        }
+    }
+}
+
+/// What was found out about a file.
+struct Look {
+    identity: FileIdentity,
+    digest: Digest,
+    /// Whether a later change is sure to be seen.
+    is_settled: bool,
+}
+
+fn look_at(file: &Path, before: Option<&(FileIdentity, Digest)>) -> Result<Look, PipelineError> {
+    let now = SystemTime::now();
+    let metadata = fs::metadata(file).map_err(PipelineError::io("look at", file))?;
+    let identity = FileIdentity::from(&metadata);
+    let is_settled = identity.is_older_than(now, UNSETTLED);
+    let digest = match before {
+        Some((before, digest)) if *before == identity => *digest,
+        _ => digest_of_file(file).map_err(PipelineError::io("read", file))?,
+    };
+    Ok(Look { identity, digest, is_settled })
+}
+
+/// Reads a record; one that cannot be read is as good as none, since all it saves is work.
+fn read_record(path: &Path) -> Seen {
+    let record = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    record.filter(|seen: &Seen| seen.version == RECORD_VERSION).unwrap_or_default()
+}
+
+fn write_record(path: &Path, record: &Seen) -> Result<(), PipelineError> {
+    let temporary = path.with_extension(format!("{}.part", std::process::id()));
+    let json = serde_json::to_vec(record).expect("a record is plain data with string keys");
+    fs::write(&temporary, json).map_err(PipelineError::io("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(PipelineError::io("write", path))
 }
 
 /// Adds the paths of all files in `folder/inner`, with `open` holding the folders on the way there,
@@ -69,6 +140,8 @@ mod tests {
         }
         fs::write(other.join("inner/a.wav"), "b").unwrap();
 
+        let cache = Cache::open(&folder.path().join("cache"), None).unwrap();
+        let folder_token = |path: &Path| content_token(path, &cache);
         let token = folder_token(&one).unwrap();
 
         assert_eq!(token, folder_token(&same).unwrap());
@@ -88,6 +161,33 @@ mod tests {
         symlink(plain.join("a.wav"), linked.join("a.wav")).unwrap();
         symlink(&linked, linked.join("back")).unwrap();
 
-        assert_eq!(folder_token(&plain).unwrap(), folder_token(&linked).unwrap());
+        let cache = Cache::open(&folder.path().join("cache"), None).unwrap();
+        let token = |path: &Path| content_token(path, &cache).unwrap();
+        assert_eq!(token(&plain), token(&linked));
+    }
+
+    /// A change is seen whether the file was remembered or not, with its length and its time of
+    /// modification as they were.
+    #[test]
+    fn changed_file_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache"), None).unwrap();
+        let file = folder.path().join("script.sh");
+        fs::write(&file, "one").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let set_time = || fs::File::options().write(true).open(&file).unwrap().set_modified(old);
+        set_time().unwrap();
+        let first = content_token(&file, &cache).unwrap();
+        std::thread::sleep(2 * UNSETTLED);
+        let remembered = content_token(&file, &cache).unwrap();
+        let again = content_token(&file, &cache).unwrap();
+        let is_remembered = !read_record(&cache.stat_path(&file)).files.is_empty();
+
+        fs::write(&file, "two").unwrap();
+        set_time().unwrap();
+
+        assert!(first == remembered && first == again && is_remembered);
+        assert_eq!(first, Digest::of(b"one"));
+        assert_eq!(content_token(&file, &cache).unwrap(), Digest::of(b"two"));
     }
 }

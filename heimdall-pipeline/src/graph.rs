@@ -11,16 +11,16 @@ use crate::artifact::{InputPort, OutputPort};
 use crate::spec::{From, Source, StageSpec};
 
 /// An edge: what leaves one stage and arrives at another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wire {
     /// Position of the stage that makes it.
     pub producer: usize,
     /// Where it leaves.
-    pub output: &'static OutputPort,
+    pub output: OutputPort,
     /// Position of the stage that reads it.
     pub consumer: usize,
     /// Where it arrives.
-    pub input: &'static InputPort,
+    pub input: InputPort,
 }
 
 /// The stages of a pipeline, by their positions in the definition, and the wires between them.
@@ -67,10 +67,15 @@ impl Graph {
         let mut wires: Vec<Wire> = self
             .stages
             .edges_directed(NodeIndex::new(stage), Direction::Incoming)
-            .map(|edge| *edge.weight())
+            .map(|edge| edge.weight().clone())
             .collect();
-        wires.sort_by_key(|wire| wire.input.name);
+        wires.sort_by(|one, other| one.input.name.cmp(&other.input.name));
         wires
+    }
+
+    /// Returns which stages read from a stage, once for each wire.
+    pub fn consumers(&self, stage: usize) -> Vec<usize> {
+        self.stages.neighbors(NodeIndex::new(stage)).map(NodeIndex::index).collect()
     }
 
     /// Returns which stages a stage depends on, near or far, in running order.

@@ -33,30 +33,41 @@ mod command;
 mod error;
 mod event;
 mod external;
+mod fault;
 mod graph;
+mod history;
 mod localization;
 mod progress;
 mod report;
 mod runner;
+mod secret;
 mod spec;
 mod stage;
 
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
-    Bank, DefinitionArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs, GraphArgs,
-    GraphFormat, LevelArgs, LocateArgs, Metric, PlanArgs, RunArgs, Scale, SelectionArgs, Silence,
-    Surroundings, TimingArgs, ValidateArgs,
+    Bank, CacheAction, CacheArgs, CacheCommandArgs, CompletionsArgs, DefinitionArgs, DiffArgs,
+    EventFormat, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs, GarbageArgs,
+    GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs, Metric,
+    PinArgs, PlanArgs, ReferenceArgs, RunArgs, RunsArgs, Scale, SelectionArgs, ShowArgs, Silence,
+    StatusArgs, Surroundings, TimingArgs, ValidateArgs, WhyArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
+pub use fault::FaultPoint;
 pub use graph::{Graph, Wire};
+pub use history::{RunRecord, StageRecord};
 pub use localization::{LevelColumn, Method};
 pub use progress::{Progress, duration};
-pub use runner::{Forecast, RunOptions, plan, run};
-pub use spec::{Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, StageSpec, TrackingSpec};
+pub(crate) use runner::differences;
+pub use runner::{Change, Explanation, Forecast, Made, PlannedStage, RunOptions, plan, run, why};
+pub use secret::Secrets;
+pub use spec::{
+    ByteCount, Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, Span, StageSpec, TrackingSpec,
+};
 pub use stage::{
-    EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage, LocateStage, PipelineFacts,
-    RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage, StageContext, StageKind,
-    StageOutput, StageProgress, TrainStage,
+    CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage,
+    LocateStage, PipelineFacts, RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage,
+    StageContext, StageKind, StageLogs, StageOutput, StageProgress, TrainStage,
 };

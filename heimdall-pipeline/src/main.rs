@@ -5,20 +5,28 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::Parser;
-use heimdall_pipeline::{Cli, PipelineError, Progress, Surroundings};
-use tracing_subscriber::EnvFilter;
+use heimdall_pipeline::{Cli, PipelineError, Progress, StageLogs, Surroundings};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let progress = Progress::on_stderr();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&cli.log))
-        .with_writer(Mutex::new(progress.clone()))
+    let surroundings = Surroundings::new(std::env::vars_os());
+    let screen = fmt::layer()
+        .with_writer(Mutex::new(surroundings.progress.clone()))
         .with_ansi(false)
         .with_target(false)
-        .init();
-    let surroundings = Surroundings::new(std::env::vars_os(), progress);
+        .with_filter(EnvFilter::new(&cli.log));
+    // What a stage says is kept whether or not it is shown.
+    let kept = fmt::layer()
+        .with_writer(StageLogs::new(surroundings.secrets.clone()))
+        .with_ansi(false)
+        .with_target(false)
+        .with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(screen).with(kept).init();
     match cli.command.run(&surroundings).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -1,12 +1,14 @@
 //! Shows a run to a person: bars on a terminal, plain lines elsewhere; both on stderr.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{RunEvent, StageReport, StageState};
+use crate::secret::Secrets;
 use crate::stage::StageProgress;
 
 /// Least time between two plain lines about one stage.
@@ -15,39 +17,35 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Shows events; clones show on the same screen.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    bar: ProgressBar,
+    bars: MultiProgress,
     on_terminal: bool,
-    last_line: Arc<Mutex<Option<Instant>>>,
+    /// The stages that are at work.
+    working: Arc<Mutex<HashMap<String, Working>>>,
+    secrets: Secrets,
+}
+
+/// What is shown of a stage at work.
+#[derive(Debug)]
+struct Working {
+    bar: ProgressBar,
+    total: u64,
+    last_line: Option<Instant>,
 }
 
 impl Progress {
-    /// Starts showing on stderr.
-    pub fn on_stderr() -> Self {
+    /// Starts showing on stderr, with secrets masked.
+    pub fn on_stderr(secrets: Secrets) -> Self {
         let on_terminal = io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        Self { bar, on_terminal, last_line: Arc::default() }
+        let target =
+            if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bars = MultiProgress::with_draw_target(target);
+        Self { bars, on_terminal, working: Arc::default(), secrets }
     }
 
     /// Shows one event.
     pub fn show(&self, event: &RunEvent) {
         match event {
-            RunEvent::StageStarted { stage } => {
-                *self.last_line.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                if self.on_terminal {
-                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
-                    let style = ProgressStyle::with_template(
-                        "{prefix:12} [{bar:30}] {pos}/{len} {msg} {elapsed}",
-                    );
-                    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-                    self.bar.set_style(style.progress_chars("=> "));
-                    self.bar.reset();
-                    self.bar.set_prefix(stage.clone());
-                    self.bar.set_message("");
-                    self.bar.enable_steady_tick(Duration::from_millis(200));
-                } else {
-                    self.line(&format!("{stage:12} started"));
-                }
-            }
+            RunEvent::StageStarted { stage } => self.start(stage),
             RunEvent::StageProgress { stage, progress } => self.progress(stage, progress),
             RunEvent::Waiting { stage, holder } => {
                 self.line(&format!("{stage:12} waits for {holder}"));
@@ -61,33 +59,63 @@ impl Progress {
                     "{stage:12} restores what somebody changed in {folder}: {files}"
                 ));
             }
+            RunEvent::Retrying { stage, attempt, error, seconds } => {
+                let pause = duration(*seconds);
+                self.line(&format!("{stage:12} failed {attempt}×, again in {pause}: {error}"));
+            }
             RunEvent::StageFinished { stage, report } => {
-                self.bar.disable_steady_tick();
-                self.bar.set_draw_target(ProgressDrawTarget::hidden());
+                if let Some(working) = self.working().remove(stage) {
+                    working.bar.finish_and_clear();
+                    self.bars.remove(&working.bar);
+                }
                 self.line(&outcome(stage, report));
             }
             RunEvent::Started { .. } | RunEvent::Finished { .. } => {}
         }
     }
 
+    fn working(&self) -> MutexGuard<'_, HashMap<String, Working>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, stage: &str) {
+        let bar = if self.on_terminal {
+            let bar = self.bars.add(ProgressBar::no_length());
+            let style =
+                ProgressStyle::with_template("{prefix:12} [{bar:30}] {pos}/{len} {msg} {elapsed}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("=> "));
+            bar.set_prefix(stage.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        } else {
+            self.line(&format!("{stage:12} started"));
+            ProgressBar::hidden()
+        };
+        self.working().insert(stage.to_owned(), Working { bar, total: 0, last_line: None });
+    }
+
     fn progress(&self, stage: &str, progress: &StageProgress) {
+        let mut working = self.working();
+        let Some(shown) = working.get_mut(stage) else { return };
         if progress.total > 0 {
-            self.bar.set_length(progress.total);
+            shown.total = progress.total;
+            shown.bar.set_length(progress.total);
         }
         if self.on_terminal {
-            self.bar.set_position(progress.done);
-            self.bar.set_message(progress.message.clone());
+            shown.bar.set_position(progress.done);
+            shown.bar.set_message(self.secrets.redact(&progress.message).into_owned());
             return;
         }
-        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL) {
-            *last = Some(Instant::now());
-            let of = self.bar.length().map_or_else(String::new, |total| format!("/{total}"));
+        if shown.last_line.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL) {
+            shown.last_line = Some(Instant::now());
+            let of = if shown.total > 0 { format!("/{}", shown.total) } else { String::new() };
+            drop(working);
             self.line(&format!("{stage:12} {}{of} {}", progress.done, progress.message));
         }
     }
 
-    /// Writes a line above the bar.
+    /// Writes a line above the bars.
     fn line(&self, text: &str) {
         // A terminal that is gone is no reason to stop working.
         let _ = self.clone().write_all(format!("{text}\n").as_bytes());
@@ -96,7 +124,13 @@ impl Progress {
 
 impl Write for Progress {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bar.suspend(|| io::stderr().write_all(bytes))?;
+        let text = String::from_utf8_lossy(bytes);
+        let text = self.secrets.redact(&text);
+        if self.on_terminal {
+            self.bars.suspend(|| io::stderr().write_all(text.as_bytes()))?;
+        } else {
+            io::stderr().write_all(text.as_bytes())?;
+        }
         Ok(bytes.len())
     }
 
@@ -126,6 +160,7 @@ fn outcome(stage: &str, report: &StageReport) -> String {
         StageState::Ran => format!("{stage:12} {state:7} {key}  {headline} ({time})"),
         StageState::Cached => {
             let saved = duration(report.seconds_saved.unwrap_or_default());
+            let state = if report.frozen { "frozen" } else { state };
             format!("{stage:12} {state:7} {key}  {headline} (saved {saved})")
         }
         StageState::Failed => format!("{stage:12} {state:7} {error}"),

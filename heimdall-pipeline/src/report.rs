@@ -1,11 +1,13 @@
-//! Pages for people: what an evaluation and a fix have shown.
+//! Pages for people: what an evaluation and a fix have shown, and how a pipeline stands.
 
 mod chart;
 mod evaluation;
 mod fix;
 mod map;
 mod page;
+mod pipeline;
 mod spectrogram;
 
 pub(crate) use evaluation::evaluation_page;
 pub(crate) use fix::fix_page;
+pub(crate) use pipeline::pipeline_page;

@@ -1,24 +1,41 @@
-//! Running a pipeline: each stage in turn, unless its result is there already.
+//! Running a pipeline: each stage once its inputs are there, unless its result is there already.
 
+mod attempt;
+mod explain;
+mod foresee;
+mod identity;
+mod resource;
 mod run_stage;
 mod selection;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::PipelineError;
-use crate::cache::{Cache, Digest, KeyParts, Lookup, Manifest, canonical_json};
+use crate::cache::{Cache, Digest, KeyLock, Manifest};
 use crate::event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
-use crate::external::folder_token;
-use crate::spec::{PipelineSpec, StageSpec};
-use crate::stage::{PipelineFacts, Stage};
+use crate::fault::FaultPoint;
+use crate::history::{RunRecord, StageRecord};
+use crate::secret::Secrets;
+use crate::spec::PipelineSpec;
+use resource::Resources;
 use selection::{Mode, Selection};
+
+pub use explain::Change;
+pub(crate) use explain::differences;
+pub use foresee::{Explanation, Forecast, Made, PlannedStage, plan, why};
+
+/// How often a run looks whether it is to stop, where nothing wakes it.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a run is to do, and where.
 #[derive(Clone, Debug)]
@@ -31,14 +48,29 @@ pub struct RunOptions {
     pub from: Option<String>,
     /// Run nothing that this stage does not need.
     pub until: Option<String>,
-    /// Run nothing but these stages.
+    /// Run nothing but these stages; `*` stands for anything.
     pub only: Vec<String>,
-    /// Run these stages even if their results are there.
+    /// Run these stages even if their results are there; `*` stands for anything.
     pub force: Vec<String>,
+    /// Where a stage must come from the cache and is not there, take its last result.
+    pub frozen: bool,
+    /// Processors that stages may take together.
+    pub jobs: u32,
+    /// Memory that stages may take together, in bytes.
+    pub memory_bytes: u64,
+    /// Graphics processors that stages may take together.
+    pub gpus: u32,
+    /// Variables that a `cmd` stage may ask for.
+    pub environment: BTreeMap<String, String>,
+    /// What has no place in keys and manifests.
+    pub secrets: Secrets,
+    /// Where the run dies, for tests.
+    pub fault: Option<FaultPoint>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             cache: PathBuf::from(".heimdall"),
             output: PathBuf::from("artifacts"),
@@ -46,21 +78,15 @@ impl Default for RunOptions {
             until: None,
             only: Vec::new(),
             force: Vec::new(),
+            frozen: false,
+            jobs: u32::try_from(processors).unwrap_or(u32::MAX),
+            memory_bytes: resource::memory_of_machine_bytes(),
+            gpus: 1,
+            environment: BTreeMap::new(),
+            secrets: Secrets::default(),
+            fault: None,
         }
     }
-}
-
-/// What a run would do with a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forecast {
-    /// Take the result that is there.
-    Cached,
-    /// Run it.
-    Run,
-    /// Run it, unless the stages before it come to the results that they had.
-    Maybe,
-    /// Leave it out.
-    Skip,
 }
 
 /// Runs a pipeline until every stage has its result, failed, or cannot begin. Raising `cancel`
@@ -72,6 +98,7 @@ pub enum Forecast {
 ///
 /// - [`PipelineError::UnknownStage`] if an option names a stage that does not exist.
 /// - [`PipelineError::NotCached`] if a stage that must come from the cache is not there.
+/// - [`PipelineError::NotEnough`] if a stage asks for more than the run may take.
 /// - [`PipelineError::Io`] if the folders of the cache or of the copies cannot be used.
 pub async fn run(
     spec: &PipelineSpec,
@@ -79,35 +106,42 @@ pub async fn run(
     cancel: &Arc<AtomicBool>,
     events: &EventSink,
 ) -> Result<RunReport, PipelineError> {
-    let mut run = Run::begin(spec, options, cancel, events)?;
+    let run = Run::begin(spec, options, cancel, events)?;
     if let Err(error) = run.cache.remove_stale_work() {
         warn!(%error, "work folders of dead runs stay");
     }
-    for &position in spec.graph().order() {
-        let report = run.deal_with(position).await?;
-        run.finish_stage(position, report);
+    let graph = spec.graph();
+    let mut open: Vec<usize> = (0..spec.stages.len()).map(|at| graph.inputs(at).len()).collect();
+    let ready = graph.order().iter().copied().filter(|at| open[*at] == 0);
+    let mut active: FuturesUnordered<_> = ready.map(|at| run.deal_with(at)).collect();
+    let (mut exit_code, mut refusal) = (0, None);
+    while let Some((position, dealt)) = active.next().await {
+        match dealt {
+            Ok((report, code)) => {
+                // The first failure decides, unless the run is interrupted afterwards.
+                if exit_code == 0 || code == PipelineError::Interrupted.exit_code() {
+                    exit_code = code;
+                }
+                run.finish_stage(position, report);
+            }
+            // What is at work is stopped before the run is given up.
+            Err(error) => {
+                run.is_abandoned.store(true, Ordering::Relaxed);
+                refusal.get_or_insert(error);
+            }
+        }
+        for consumer in graph.consumers(position) {
+            open[consumer] -= 1;
+            if open[consumer] == 0 {
+                active.push(run.deal_with(consumer));
+            }
+        }
     }
-    Ok(run.end())
-}
-
-/// Says what a run would do with each stage, in running order.
-///
-/// # Errors
-///
-/// Those of [`run`].
-pub fn plan(
-    spec: &PipelineSpec,
-    options: &RunOptions,
-) -> Result<Vec<(String, Forecast)>, PipelineError> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let events = EventSink::new(|_| {});
-    let mut run = Run::begin(spec, options, &cancel, &events)?;
-    let mut forecasts = Vec::with_capacity(spec.stages.len());
-    for &position in spec.graph().order() {
-        let forecast = run.foresee(position)?;
-        forecasts.push((spec.stages[position].name.clone(), forecast));
+    drop(active);
+    match refusal {
+        Some(error) => Err(error),
+        None => run.end(exit_code),
     }
-    Ok(forecasts)
 }
 
 /// A run that is under way.
@@ -115,15 +149,22 @@ struct Run<'a> {
     spec: &'a PipelineSpec,
     options: &'a RunOptions,
     cancel: &'a Arc<AtomicBool>,
+    /// Whether the run is to stop because of an error of its own.
+    is_abandoned: AtomicBool,
     events: &'a EventSink,
     selection: Selection,
+    resources: Resources,
+    /// How many stages may look into the cache at a time.
+    disk: Semaphore,
     cache: Cache,
+    /// Keeps others from removing what this run uses.
+    _in_use: KeyLock,
     id: String,
+    started: Timestamp,
     begun: Instant,
     /// Results so far, by the position of their stages.
-    results: BTreeMap<usize, Manifest>,
-    reports: Vec<(String, StageReport)>,
-    exit_code: u8,
+    results: Vec<OnceLock<Arc<Manifest>>>,
+    reports: Vec<OnceLock<StageReport>>,
 }
 
 impl<'a> Run<'a> {
@@ -133,10 +174,12 @@ impl<'a> Run<'a> {
         cancel: &'a Arc<AtomicBool>,
         events: &'a EventSink,
     ) -> Result<Self, PipelineError> {
-        let begun = Instant::now();
+        let (begun, started) = (Instant::now(), Timestamp::now());
         let selection = Selection::new(spec, options)?;
-        let cache = Cache::open(&options.cache)?;
-        let id = new_run_id();
+        let resources = Resources::new(spec, options)?;
+        let cache = Cache::open(&options.cache, options.fault)?;
+        let in_use = cache.share()?;
+        let id = new_run_id(started);
         let names = spec.graph().order().iter().map(|at| spec.stages[*at].name.clone()).collect();
         events.send(RunEvent::Started {
             run: id.clone(),
@@ -147,190 +190,140 @@ impl<'a> Run<'a> {
             spec,
             options,
             cancel,
+            is_abandoned: AtomicBool::new(false),
             events,
             selection,
+            resources,
+            disk: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             cache,
+            _in_use: in_use,
             id,
+            started,
             begun,
-            results: BTreeMap::new(),
-            reports: Vec::new(),
-            exit_code: 0,
+            results: (0..spec.stages.len()).map(|_| OnceLock::new()).collect(),
+            reports: (0..spec.stages.len()).map(|_| OnceLock::new()).collect(),
         })
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        self.cancel.load(Ordering::Relaxed) || self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Returns once the run is to stop.
+    async fn cancelled(&self) {
+        while !self.is_cancelled() {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    fn name(&self, position: usize) -> &str {
+        &self.spec.stages[position].name
+    }
+
+    fn result(&self, position: usize) -> Option<&Arc<Manifest>> {
+        self.results[position].get()
+    }
+
+    fn set_result(&self, position: usize, manifest: Arc<Manifest>) {
+        self.results[position].set(manifest).expect("a stage has one result");
     }
 
     /// Whether everything that a stage reads is there.
     fn has_inputs(&self, position: usize) -> bool {
         let wires = self.spec.graph().inputs(position);
-        wires.iter().all(|wire| self.results.contains_key(&wire.producer))
+        wires.iter().all(|wire| self.result(wire.producer).is_some())
     }
 
     /// Returns the stage that another one has to do without: one that failed or was stopped if
-    /// there is one, be it near or far, else the first one that it reads from and that has no result.
+    /// there is one, else the first one on the way to it that has no result.
     fn missing(&self, position: usize) -> Option<String> {
-        let ended_badly = |name: &str| {
-            let mut reports = self.reports.iter();
-            reports.any(|(stage, report)| {
-                stage == name
-                    && matches!(report.state, StageState::Failed | StageState::Interrupted)
-            })
+        let ended_badly = |at: &usize| {
+            let state = self.reports[*at].get().map(|report| report.state);
+            matches!(state, Some(StageState::Failed | StageState::Interrupted))
         };
-        let name = |position: usize| self.spec.stages[position].name.as_str();
         let ancestors = self.spec.graph().ancestors(position);
-        let culprit = ancestors.iter().map(|at| name(*at)).find(|name| ended_badly(name));
-        let wires = self.spec.graph().inputs(position);
-        let missing = wires.iter().find(|wire| !self.results.contains_key(&wire.producer));
-        culprit.or(missing.map(|wire| name(wire.producer))).map(str::to_owned)
+        let missing = ancestors.iter().find(|at| ended_badly(at));
+        let missing = missing.or(ancestors.iter().find(|at| self.result(**at).is_none()));
+        missing.map(|at| self.name(*at).to_owned())
     }
 
-    /// Brings a stage to its result, one way or another.
-    async fn deal_with(&mut self, position: usize) -> Result<StageReport, PipelineError> {
+    /// Brings a stage to its result, one way or another; returns what is to be said of it, and what
+    /// the program is to exit with if nothing else goes wrong.
+    async fn deal_with(
+        &self,
+        position: usize,
+    ) -> (usize, Result<(StageReport, u8), PipelineError>) {
         let begun = Instant::now();
+        let without_result =
+            |state| StageReport::without_result(state, begun.elapsed().as_secs_f64());
         let mode = self.selection.mode(position);
         if mode == Mode::Skip {
-            return Ok(StageReport::without_result(StageState::Skipped, 0.0));
+            return (position, Ok((without_result(StageState::Skipped), 0)));
         }
         if !self.has_inputs(position) {
-            let mut report = StageReport::without_result(StageState::Skipped, 0.0);
+            let mut report = without_result(StageState::Skipped);
             report.waited_for = self.missing(position);
-            return Ok(report);
+            return (position, Ok((report, 0)));
         }
         if self.is_cancelled() {
-            self.exit_code = PipelineError::Interrupted.exit_code();
-            return Ok(StageReport::without_result(StageState::Skipped, 0.0));
+            let code = PipelineError::Interrupted.exit_code();
+            return (position, Ok((without_result(StageState::Skipped), code)));
         }
-        let outcome = self.bring(position, mode).await;
-        let seconds = begun.elapsed().as_secs_f64();
-        match outcome {
-            Ok(mut report) => {
-                report.seconds = seconds;
-                Ok(report)
+        let dealt = match self.bring(position, mode).await {
+            Ok((mut report, manifest)) => {
+                report.seconds = begun.elapsed().as_secs_f64();
+                self.set_result(position, manifest);
+                Ok((report, 0))
             }
             Err(error @ PipelineError::NotCached { .. }) => Err(error),
-            Err(error) => {
-                let was_asked_to = matches!(error, PipelineError::Interrupted);
-                // The first failure decides, unless the run is interrupted afterwards.
-                if self.exit_code == 0 || was_asked_to {
-                    self.exit_code = error.exit_code();
-                }
-                if was_asked_to {
-                    return Ok(StageReport::without_result(StageState::Interrupted, seconds));
-                }
-                let mut report = StageReport::without_result(StageState::Failed, seconds);
-                report.error = Some(error.with_causes());
-                Ok(report)
+            Err(error @ PipelineError::Interrupted) => {
+                Ok((without_result(StageState::Interrupted), error.exit_code()))
             }
-        }
+            Err(error) => {
+                let mut report = without_result(StageState::Failed);
+                let text = error.with_causes();
+                report.error = Some(self.options.secrets.redact(&text).into_owned());
+                Ok((report, error.exit_code()))
+            }
+        };
+        (position, dealt)
     }
 
-    fn finish_stage(&mut self, position: usize, report: StageReport) {
-        let stage = self.spec.stages[position].name.clone();
-        let event = RunEvent::StageFinished { stage: stage.clone(), report: report.clone() };
-        self.events.send(event);
-        self.reports.push((stage, report));
+    fn finish_stage(&self, position: usize, report: StageReport) {
+        let stage = self.name(position).to_owned();
+        self.events.send(RunEvent::StageFinished { stage, report: report.clone() });
+        self.reports[position].set(report).expect("a stage ends once");
     }
 
-    fn end(self) -> RunReport {
-        let state = match self.exit_code {
+    fn end(self, exit_code: u8) -> Result<RunReport, PipelineError> {
+        let state = match exit_code {
             0 => RunState::Done,
             130 => RunState::Interrupted,
             _ => RunState::Failed,
         };
-        let report = RunReport {
-            run: self.id,
-            state,
-            seconds: self.begun.elapsed().as_secs_f64(),
-            stages: self.reports,
-            exit_code: self.exit_code,
-        };
+        let mut stages = Vec::with_capacity(self.spec.stages.len());
+        let mut records = Vec::with_capacity(self.spec.stages.len());
+        for &position in self.spec.graph().order() {
+            let Some(report) = self.reports[position].get() else { continue };
+            let stage = self.name(position).to_owned();
+            let key = self.result(position).map(|manifest| manifest.key);
+            records.push(StageRecord { stage: stage.clone(), key, report: report.clone() });
+            stages.push((stage, report.clone()));
+        }
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let report = RunReport { run: self.id, state, seconds, stages, exit_code };
+        let record = RunRecord::new(&self.spec.name, self.started.to_string(), &report, records);
+        self.cache.remember(&record)?;
         self.events.send(RunEvent::Finished { report: report.clone() });
-        report
-    }
-
-    /// Returns everything that decides what a stage makes. What it reads must be there.
-    fn key_parts(&self, position: usize) -> Result<KeyParts, PipelineError> {
-        let stage = &self.spec.stages[position].stage;
-        let kind = stage.kind();
-        let mut parts = KeyParts::default();
-        parts.set("kind", format!("{kind} {}", kind.cache_version()));
-        parts.set("parameters", canonical_json(&stage.key_parameters()));
-        for wire in self.spec.graph().inputs(position) {
-            let output = &self.results[&wire.producer].outputs[wire.output.name];
-            parts.set(format!("input {}", wire.input.name), output.tree.to_string());
-        }
-        for (field, path) in stage.external_inputs() {
-            parts.set(format!("external {field}"), folder_token(path)?.to_string());
-        }
-        for port in kind.outputs() {
-            let value = format!("{} {}", port.kind, port.kind.format_version());
-            parts.set(format!("output {}", port.name), value);
-        }
-        if let Stage::Register(_) = stage {
-            // Entering a model into another store is another result, wherever the model is from.
-            let folder = self.spec.tracking.folder();
-            parts.set("tracking", format!("{} {}", folder.display(), self.experiment()));
-        }
-        Ok(parts)
-    }
-
-    fn experiment(&self) -> &str {
-        self.spec.tracking.experiment.as_deref().unwrap_or(&self.spec.name)
-    }
-
-    /// Says what would be done with a stage, and remembers its result if it is there.
-    fn foresee(&mut self, position: usize) -> Result<Forecast, PipelineError> {
-        let mode = self.selection.mode(position);
-        if mode == Mode::Skip {
-            return Ok(Forecast::Skip);
-        }
-        if !self.has_inputs(position) {
-            return Ok(if mode == Mode::Rerun { Forecast::Run } else { Forecast::Maybe });
-        }
-        if mode == Mode::Rerun {
-            return Ok(Forecast::Run);
-        }
-        let key = self.key_parts(position)?.key();
-        Ok(match self.cache.lookup(&key)? {
-            Lookup::Hit(manifest) => {
-                self.results.insert(position, *manifest);
-                Forecast::Cached
-            }
-            Lookup::Miss | Lookup::Damaged(_) => Forecast::Run,
-        })
-    }
-
-    /// Returns what a stage may know about the pipeline.
-    fn facts(&self, position: usize) -> Result<PipelineFacts, PipelineError> {
-        let ancestors = self.spec.graph().ancestors(position);
-        let stage = |at: &usize| &self.spec.stages[*at];
-        let parameters = |stage: &StageSpec| (stage.name.clone(), stage.stage.parameters());
-        let tracking = self.spec.tracking.folder();
-        Ok(PipelineFacts {
-            pipeline: self.spec.name.clone(),
-            run: self.id.clone(),
-            tracking_folder: std::path::absolute(&tracking)
-                .map_err(PipelineError::io("use", &tracking))?,
-            experiment: self.experiment().to_owned(),
-            stages: ancestors.iter().chain([&position]).map(|at| parameters(stage(at))).collect(),
-            metrics: ancestors
-                .iter()
-                .filter_map(|at| {
-                    Some((stage(at).name.clone(), self.results.get(at)?.metrics.clone()))
-                })
-                .collect(),
-        })
+        Ok(report)
     }
 }
 
 /// Returns an identifier that sorts by time and differs between processes.
-fn new_run_id() -> String {
-    let now = Timestamp::now();
+fn new_run_id(now: Timestamp) -> String {
     let unique = format!("{} {}", std::process::id(), now.as_nanosecond());
     let suffix = Digest::of(unique.as_bytes()).short();
-    format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), &suffix[..4])
+    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), &suffix[..4])
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The definition of a pipeline: YAML in, typed stages and their wires out.
 
+mod limit;
 mod outline;
 mod overrides;
 mod reading;
@@ -9,28 +10,18 @@ mod tracking;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use heimdall_train::DeviceChoice;
-use serde::{Deserialize, Serialize};
-
 use crate::PipelineError;
 use crate::graph::Graph;
 use crate::stage::Stage;
 
+pub use limit::{ByteCount, RunSpec, Span};
 pub(crate) use outline::{From, Word};
 pub use source::{Diagnostic, Place};
 pub(crate) use source::{Source, most_similar};
 pub use tracking::TrackingSpec;
 
 /// Names that `--set` takes for parts of the definition, and stages cannot have.
-const RESERVED_NAMES: [&str; 4] = ["name", "stages", "tracking", "vars"];
-
-/// How a stage is run, which has no bearing on its result.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RunSpec {
-    /// Where its arithmetic runs.
-    pub device: DeviceChoice,
-}
+const RESERVED_NAMES: [&str; 5] = ["name", "profiles", "stages", "tracking", "vars"];
 
 /// What a definition is read with, besides its text.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +29,8 @@ pub struct LoadOptions {
     /// Assignments of the form `vars.NAME=VALUE`, `STAGE.FIELD=VALUE` or `tracking.FIELD=VALUE`;
     /// later ones win.
     pub set: Vec<String>,
+    /// Names of profiles whose variables and settings are used; later ones win.
+    pub profiles: Vec<String>,
     /// What `${NAME}` stands for where the definition has no such variable.
     pub environment: BTreeMap<String, String>,
 }

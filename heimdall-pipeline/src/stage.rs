@@ -1,5 +1,6 @@
 //! The kinds of stages: their names, their ports, and which code runs for each.
 
+mod cmd;
 mod context;
 mod evaluate;
 mod export;
@@ -7,13 +8,15 @@ mod extract;
 mod fix;
 mod import;
 mod locate;
+mod log;
 mod register;
 mod simulate;
 mod split;
 mod train;
 
+use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,8 @@ use serde_json::Value;
 use crate::PipelineError;
 use crate::artifact::{ArtifactKind, InputPort, OutputPort};
 
+pub(crate) use cmd::is_port_name;
+pub use cmd::{CmdStage, CommandLine};
 pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
 pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
@@ -30,6 +35,8 @@ pub use fix::FixConfig;
 pub use import::ImportStage;
 pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
+pub use log::StageLogs;
+pub(crate) use log::{StageLog, spawn_blocking};
 pub use register::RegisterStage;
 pub use simulate::SimulateStage;
 pub use split::SplitStage;
@@ -57,23 +64,25 @@ pub enum StageKind {
     Register,
     /// Finds a transmitter from the delays between recordings.
     Locate,
+    /// Runs a program of any language.
+    Cmd,
 }
 
 const fn required(name: &'static str, kind: ArtifactKind) -> InputPort {
-    InputPort { name, kind, required: true }
+    InputPort { name: Cow::Borrowed(name), kind, required: true }
 }
 
 const fn optional(name: &'static str, kind: ArtifactKind) -> InputPort {
-    InputPort { name, kind, required: false }
+    InputPort { name: Cow::Borrowed(name), kind, required: false }
 }
 
 const fn output(name: &'static str, kind: ArtifactKind) -> OutputPort {
-    OutputPort { name, kind }
+    OutputPort { name: Cow::Borrowed(name), kind }
 }
 
 impl StageKind {
     /// All kinds, in the order in which a pipeline usually has them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Simulate,
         Self::Import,
         Self::Extract,
@@ -83,6 +92,7 @@ impl StageKind {
         Self::Export,
         Self::Register,
         Self::Locate,
+        Self::Cmd,
     ];
 
     /// Returns the name that `uses:` takes.
@@ -97,6 +107,7 @@ impl StageKind {
             Self::Export => "export",
             Self::Register => "register",
             Self::Locate => "locate",
+            Self::Cmd => "cmd",
         }
     }
 
@@ -109,17 +120,30 @@ impl StageKind {
     /// raises it, so that results of the old code are not taken for results of the new.
     pub fn cache_version(self) -> u32 {
         match self {
-            Self::Simulate | Self::Import | Self::Register | Self::Locate => 1,
+            Self::Simulate | Self::Import | Self::Register | Self::Locate | Self::Cmd => 1,
             // Features hold a classical fix, and networks take side inputs.
             Self::Extract | Self::Split | Self::Train | Self::Evaluate | Self::Export => 2,
         }
     }
 
-    /// Returns what the kind reads.
+    /// Whether the kind computes on all processors that it is given.
+    pub(crate) fn is_parallel(self) -> bool {
+        match self {
+            Self::Simulate
+            | Self::Extract
+            | Self::Train
+            | Self::Evaluate
+            | Self::Export
+            | Self::Locate => true,
+            Self::Import | Self::Split | Self::Register | Self::Cmd => false,
+        }
+    }
+
+    /// Returns what the kind reads; what a `cmd` stage reads is up to its `from:`.
     pub fn inputs(self) -> &'static [InputPort] {
         use ArtifactKind::{Evaluation, Features, Model, Onnx, Recordings};
         match self {
-            Self::Simulate | Self::Import => &[],
+            Self::Simulate | Self::Import | Self::Cmd => &[],
             Self::Extract | Self::Locate => const { &[required("recordings", Recordings)] },
             Self::Split => const { &[required("features", Features)] },
             Self::Train => {
@@ -147,7 +171,7 @@ impl StageKind {
         }
     }
 
-    /// Returns what the kind makes.
+    /// Returns what the kind makes; what a `cmd` stage makes is up to its `outputs:`.
     pub fn outputs(self) -> &'static [OutputPort] {
         use ArtifactKind::{Evaluation, Features, Fix, Model, Onnx, Recordings, Registration};
         match self {
@@ -168,17 +192,13 @@ impl StageKind {
             Self::Export => const { &[output("onnx", Onnx)] },
             Self::Register => const { &[output("registration", Registration)] },
             Self::Locate => const { &[output("fix", Fix)] },
+            Self::Cmd => &[],
         }
     }
 
     /// Returns the input port of that name, if the kind has it.
     pub fn input(self, name: &str) -> Option<&'static InputPort> {
         self.inputs().iter().find(|port| port.name == name)
-    }
-
-    /// Returns the output port of that name, if the kind has it.
-    pub fn output(self, name: &str) -> Option<&'static OutputPort> {
-        self.outputs().iter().find(|port| port.name == name)
     }
 }
 
@@ -209,6 +229,8 @@ pub enum Stage {
     Register(RegisterStage),
     /// Finds a transmitter from the delays between recordings.
     Locate(LocateStage),
+    /// Runs a program of any language.
+    Cmd(CmdStage),
 }
 
 /// Runs an expression with the configuration inside of a [`Stage`].
@@ -224,6 +246,7 @@ macro_rules! each {
             Stage::Export($config) => $body,
             Stage::Register($config) => $body,
             Stage::Locate($config) => $body,
+            Stage::Cmd($config) => $body,
         }
     };
 }
@@ -244,6 +267,7 @@ impl Stage {
             StageKind::Export => Self::Export(Deserialize::deserialize(deserializer)?),
             StageKind::Register => Self::Register(Deserialize::deserialize(deserializer)?),
             StageKind::Locate => Self::Locate(Deserialize::deserialize(deserializer)?),
+            StageKind::Cmd => Self::Cmd(Deserialize::deserialize(deserializer)?),
         })
     }
 
@@ -259,6 +283,15 @@ impl Stage {
             Self::Export(_) => StageKind::Export,
             Self::Register(_) => StageKind::Register,
             Self::Locate(_) => StageKind::Locate,
+            Self::Cmd(_) => StageKind::Cmd,
+        }
+    }
+
+    /// Returns what the stage makes.
+    pub fn output_ports(&self) -> Cow<'static, [OutputPort]> {
+        match self {
+            Self::Cmd(cmd) => Cow::Owned(cmd.output_ports()),
+            _ => Cow::Borrowed(self.kind().outputs()),
         }
     }
 
@@ -271,16 +304,25 @@ impl Stage {
     /// paths: of an external folder the content counts.
     pub fn key_parameters(&self) -> Value {
         let mut parameters = self.parameters();
-        if let (Self::Import(_), Value::Object(fields)) = (self, &mut parameters) {
-            fields.remove("path");
-        }
+        let Value::Object(fields) = &mut parameters else { return parameters };
+        match self {
+            Self::Import(_) => fields.remove("path"),
+            // Where its code is found is in the name that its content goes by.
+            Self::Cmd(_) => fields.remove("sources"),
+            _ => None,
+        };
         parameters
     }
 
-    /// Returns the files and folders outside of the cache that the stage reads, by field.
-    pub fn external_inputs(&self) -> Vec<(&'static str, &Path)> {
+    /// Returns the files and folders outside of the cache that the stage reads, by the name that
+    /// their content goes by in the key.
+    pub fn external_inputs(&self) -> Vec<(String, PathBuf)> {
         match self {
-            Self::Import(import) => vec![("path", import.path.as_path())],
+            Self::Import(import) => vec![("path".to_owned(), import.path.clone())],
+            Self::Cmd(cmd) => {
+                let source = |path: &PathBuf| (path.display().to_string(), path.clone());
+                cmd.sources.iter().map(source).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ use heimdall_pipeline::{
 use tempfile::TempDir;
 
 use crate::locate;
+use crate::small::SMALL;
 use crate::workplace::TINY;
 
 /// Kinds that say how far they have come.
@@ -59,6 +60,8 @@ impl Place {
         let options = RunOptions {
             cache: self.path("cache"),
             output: self.path("artifacts"),
+            // What does not lead to the stage would run beside it.
+            until: (moment != Moment::Never).then(|| stage.to_owned()),
             ..RunOptions::default()
         };
         let cancel = Arc::new(AtomicBool::new(false));
@@ -166,10 +169,11 @@ async fn import_and_location_can_be_interrupted() {
     assert_like_uninterrupted(&place, &uninterrupted).await;
 }
 
-/// A kind that is added must be interrupted by one of the tests above.
+/// A kind that is added must be interrupted by one of the tests above, or, as programs are, by those of
+/// [`cmd`](crate::cmd).
 #[test]
 fn every_kind_is_interrupted() {
-    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE]
+    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE, SMALL]
         .iter()
         .flat_map(|text| text.lines())
         .filter_map(|line| line.trim().strip_prefix("uses: "))

@@ -3,13 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+mod cmd;
 mod end_to_end;
+mod explain;
+mod faults;
 mod features;
 mod interrupt;
+mod kill;
 mod locate;
 mod locate_tables;
 mod mlflow;
 mod onnx;
+mod random;
 mod sigmf;
+mod small;
 mod tidy;
+mod upkeep;
 mod workplace;

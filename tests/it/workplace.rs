@@ -69,6 +69,8 @@ pub(crate) struct StageJson {
     pub(crate) metrics: BTreeMap<String, f64>,
     #[serde(default)]
     pub(crate) outputs: BTreeMap<String, PathBuf>,
+    pub(crate) waited_for: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// How the program ended.

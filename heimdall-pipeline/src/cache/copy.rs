@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::lookup::identity_if_there;
 use super::{Cache, Digest, FileEntry, FileIdentity, OutputManifest, create_parent};
 use crate::PipelineError;
+use crate::fault::FaultPoint;
 
 /// Version of the record's format.
 const RECORD_VERSION: u32 = 1;
@@ -56,9 +57,8 @@ impl Cache {
     ) -> Result<CopyReport, PipelineError> {
         fs::create_dir_all(folder).map_err(PipelineError::io("create", folder))?;
         let folder = fs::canonicalize(folder).map_err(PipelineError::io("open", folder))?;
-        let name = Digest::of(folder.as_os_str().as_encoded_bytes()).to_string();
-        let _lock = self.lock_briefly(&format!("copy-{name}"))?;
-        let record_path = self.root.join("copies").join(format!("{name}.json"));
+        let _lock = self.lock_briefly(&format!("copy-{}", name_of(&folder)))?;
+        let record_path = self.record_path(&folder);
         let record = read_record(&record_path);
 
         let known = record.as_ref().map(|record| &record.files);
@@ -95,6 +95,7 @@ impl Cache {
         }
         // Should this process end half-way, the next one knows which files are of its making.
         write_record(&record_path, &next)?;
+        self.reach(FaultPoint::CopiesBegun);
         let copied = stale
             .par_iter()
             .map(|entry| Ok((entry.path.clone(), self.copy_file(entry, &folder)?)))
@@ -112,7 +113,23 @@ impl Cache {
         report.removed = strays.len();
         next.tree = Some(output.tree);
         write_record(&record_path, &next)?;
+        self.reach(FaultPoint::CopiesEnded);
         Ok(report)
+    }
+
+    /// Whether a folder is in the state of an output, as far as anybody can tell without reading it.
+    pub(crate) fn is_copied(&self, output: &OutputManifest, folder: &Path) -> bool {
+        let Ok(folder) = fs::canonicalize(folder) else { return false };
+        let Some(record) = read_record(&self.record_path(&folder)) else { return false };
+        record.tree == Some(output.tree)
+            && output.files.iter().all(|entry| {
+                let before = record.files.get(&entry.path);
+                before.is_some_and(|b| is_unchanged(&folder.join(&entry.path), entry, b))
+            })
+    }
+
+    fn record_path(&self, folder: &Path) -> PathBuf {
+        self.root.join("copies").join(format!("{}.json", name_of(folder)))
     }
 
     fn copy_file(&self, entry: &FileEntry, folder: &Path) -> Result<CopiedFile, PipelineError> {
@@ -123,10 +140,17 @@ impl Cache {
         let temporary = PathBuf::from(temporary);
         copy_content(&self.blob(&entry.digest), &temporary)
             .map_err(PipelineError::io("write", &target))?;
+        self.reach(FaultPoint::FileCopied);
         fs::rename(&temporary, &target).map_err(PipelineError::io("write", &target))?;
+        self.reach(FaultPoint::CopyNamed);
         let identity = FileIdentity::of(&target).map_err(PipelineError::io("look at", &target))?;
         Ok(CopiedFile { digest: entry.digest, identity: Some(identity) })
     }
+}
+
+/// Returns what a folder goes by in the cache.
+fn name_of(folder: &Path) -> Digest {
+    Digest::of(folder.as_os_str().as_encoded_bytes())
 }
 
 fn is_unchanged(path: &Path, entry: &FileEntry, before: &CopiedFile) -> bool {

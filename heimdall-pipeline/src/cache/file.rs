@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,13 @@ pub(crate) struct FileIdentity {
 }
 
 impl FileIdentity {
+    /// Whether the file was last changed, as its file system has it, longer than that ago.
+    pub(crate) fn is_older_than(&self, now: SystemTime, age: Duration) -> bool {
+        let limit = now.checked_sub(age).and_then(|limit| limit.duration_since(UNIX_EPOCH).ok());
+        let limit_ns = limit.and_then(|limit| i64::try_from(limit.as_nanos()).ok());
+        limit_ns.is_some_and(|limit_ns| self.changed_ns < limit_ns)
+    }
+
     /// Returns the identity of a file, which may not be a link.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;

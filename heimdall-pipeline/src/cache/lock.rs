@@ -27,7 +27,16 @@ pub(crate) enum LockAttempt {
 impl Cache {
     /// Asks for the right to make the result of a key, saying who asks.
     pub(crate) fn try_lock(&self, key: &Key, holder: &str) -> Result<LockAttempt, PipelineError> {
-        let path = self.lock_path(&key.to_string());
+        self.try_lock_name(&key.to_string(), holder)
+    }
+
+    /// Asks for a lock by its name.
+    pub(super) fn try_lock_name(
+        &self,
+        name: &str,
+        holder: &str,
+    ) -> Result<LockAttempt, PipelineError> {
+        let path = self.lock_path(name);
         let mut file = open_lock(&path).map_err(PipelineError::io("open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
@@ -43,6 +52,15 @@ impl Cache {
             }
             Err(error) => Err(PipelineError::io("lock", &path)(error.into())),
         }
+    }
+
+    /// Takes a lock that many may hold at a time, which keeps everybody from holding it alone.
+    pub(super) fn lock_shared(&self, name: &str) -> Result<KeyLock, PipelineError> {
+        let path = self.lock_path(name);
+        let file = open_lock(&path).map_err(PipelineError::io("open", &path))?;
+        flock(&file, FlockOperation::LockShared)
+            .map_err(|error| PipelineError::io("lock", &path)(error.into()))?;
+        Ok(KeyLock { _file: file })
     }
 
     /// Waits for a lock that is held for moments only.

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent};
+use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent, list_files};
 use crate::PipelineError;
 use crate::artifact::ArtifactKind;
+use crate::fault::FaultPoint;
 use crate::stage::StageKind;
 
 /// Version of the manifest's own format.
-const MANIFEST_VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 2;
 
 /// A file of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,21 @@ pub(crate) struct Provenance {
     pub(crate) program: String,
     /// When the stage was started, as in RFC 3339.
     pub(crate) started: String,
+    /// How often it was tried until it succeeded.
+    pub(crate) attempts: u32,
+    /// Where its inputs came from, by port.
+    pub(crate) inputs: BTreeMap<String, Origin>,
+}
+
+/// Where an input came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// Name of the stage that made it.
+    pub(crate) stage: String,
+    /// Name of the output.
+    pub(crate) output: String,
+    /// What the stage's result is found by.
+    pub(crate) key: Key,
 }
 
 /// What a stage made, and from what.
@@ -69,6 +84,11 @@ pub(crate) struct Manifest {
     pub(crate) key_parts: KeyParts,
     /// What was made, by port.
     pub(crate) outputs: BTreeMap<String, OutputManifest>,
+    /// Digest of what the stage said, by which it is kept.
+    pub(crate) log: Option<Digest>,
+    /// For a result that was not made to survive a loss of power, the start of the machine that it
+    /// is from: after another start its files are read again before they are trusted.
+    pub(crate) boot: Option<String>,
     /// Figures of the result.
     pub(crate) metrics: BTreeMap<String, f64>,
     /// The result in a few words.
@@ -84,8 +104,10 @@ pub(crate) struct Manifest {
 pub(super) enum Damage {
     /// Its checksum is not that of its content.
     Checksum,
-    /// It is that of another key, or of another format.
+    /// It is that of another key.
     Foreign,
+    /// Another version of this program wrote it.
+    Outdated,
 }
 
 /// The manifest's file is `{"checksum":"…","manifest":…}` and a line's end, with these in between.
@@ -112,9 +134,12 @@ impl Manifest {
             let body = rest.strip_prefix(AFTER_CHECKSUM)?;
             (Digest::of(body).to_string().as_bytes() == checksum).then_some(body)
         })();
-        let manifest: Self =
-            serde_json::from_slice(body.ok_or(Damage::Checksum)?).map_err(|_| Damage::Foreign)?;
-        if manifest.key != *key || manifest.version != MANIFEST_VERSION {
+        let body = body.ok_or(Damage::Checksum)?;
+        let manifest: Self = serde_json::from_slice(body).map_err(|_| Damage::Outdated)?;
+        if manifest.version != MANIFEST_VERSION {
+            return Err(Damage::Outdated);
+        }
+        if manifest.key != *key {
             return Err(Damage::Foreign);
         }
         Ok(manifest)
@@ -126,18 +151,33 @@ impl Cache {
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), PipelineError> {
         let path = self.manifest_path(&manifest.key);
         create_parent(&path)?;
-        write_durably(&path, &manifest.encode())
+        let temporary = path.with_extension(format!("{}.part", std::process::id()));
+        let mut file = File::create(&temporary).map_err(PipelineError::io("create", &temporary))?;
+        file.write_all(&manifest.encode()).map_err(PipelineError::io("write", &temporary))?;
+        let is_durable = manifest.boot.is_none();
+        if is_durable {
+            file.sync_all().map_err(PipelineError::io("write", &temporary))?;
+        }
+        self.reach(FaultPoint::ManifestWritten);
+        fs::rename(&temporary, &path).map_err(PipelineError::io("rename", &temporary))?;
+        if is_durable {
+            let folder = path.parent().expect("a manifest is in a folder");
+            let file = File::open(folder).map_err(PipelineError::io("open", folder))?;
+            file.sync_all().map_err(PipelineError::io("write", folder))?;
+        }
+        self.reach(FaultPoint::ManifestNamed);
+        Ok(())
     }
-}
 
-/// Replaces a file as a whole, such that it survives a loss of power.
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), PipelineError> {
-    let folder = path.parent().expect("a file of the cache is in a folder");
-    let temporary = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = File::create(&temporary).map_err(PipelineError::io("create", &temporary))?;
-    file.write_all(bytes).map_err(PipelineError::io("write", &temporary))?;
-    file.sync_all().map_err(PipelineError::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(PipelineError::io("rename", &temporary))?;
-    let folder_file = File::open(folder).map_err(PipelineError::io("open", folder))?;
-    folder_file.sync_all().map_err(PipelineError::io("write", folder))
+    /// Reads a manifest to tell people what it says; nothing is checked but the manifest itself.
+    pub(crate) fn read_manifest(&self, key: &Key) -> Option<Manifest> {
+        Manifest::decode(&fs::read(self.manifest_path(key)).ok()?, key).ok()
+    }
+
+    /// Returns the keys of all results, in no particular order.
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, PipelineError> {
+        let files = list_files(&self.root.join("ac"))?;
+        let name = |path: &String| path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
+        Ok(files.iter().filter_map(name).collect())
+    }
 }

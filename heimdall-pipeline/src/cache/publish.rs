@@ -15,6 +15,10 @@ use super::{
 };
 use crate::PipelineError;
 use crate::artifact::OutputPort;
+use crate::fault::FaultPoint;
+
+/// A result that took longer to make is written to the disk before it counts.
+const DURABLE_SECONDS: f64 = 1.0;
 
 impl Cache {
     /// Makes what stands in a work folder the result of the manifest's key.
@@ -29,13 +33,26 @@ impl Cache {
         mut manifest: Manifest,
     ) -> Result<Manifest, PipelineError> {
         manifest.outputs = self.keep_outputs(&work, ports, &manifest.provenance.stage)?;
-        self.sync()?;
+        if fs::metadata(work.log()).is_ok_and(|log| log.len() > 0) {
+            manifest.log = Some(self.keep_file(&work.log())?.0);
+        }
+        self.reach(FaultPoint::OutputsKept);
+        // Waiting for the disk takes longer than making a result such as this a second time.
+        let is_cheap = manifest.seconds < DURABLE_SECONDS && !self.boot.is_empty();
+        if is_cheap {
+            manifest.boot = Some(self.boot.to_string());
+        } else {
+            self.sync()?;
+        }
+        self.reach(FaultPoint::Synced);
         self.write_manifest(&manifest)?;
         drop(work);
+        self.reach(FaultPoint::WorkRemoved);
         let scratch = self.scratch(&manifest.key);
         if scratch.exists() {
             fs::remove_dir_all(&scratch).map_err(PipelineError::io("remove", &scratch))?;
         }
+        self.reach(FaultPoint::ScratchRemoved);
         Ok(manifest)
     }
 
@@ -48,10 +65,10 @@ impl Cache {
     ) -> Result<BTreeMap<String, OutputManifest>, PipelineError> {
         let mut listed = Vec::with_capacity(ports.len());
         for port in ports {
-            let folder = work.output(port.name);
+            let folder = work.output(&port.name);
             let paths = list_files(&folder)?;
             if paths.is_empty() {
-                let (stage, port) = (stage.to_owned(), port.name.to_owned());
+                let (stage, port) = (stage.to_owned(), port.name.to_string());
                 return Err(PipelineError::EmptyOutput { stage, port });
             }
             listed.push((port, folder, paths));
@@ -67,8 +84,10 @@ impl Cache {
                 .collect::<Result<Vec<_>, PipelineError>>()?;
             let tree = Digest::of_tree(files.iter().map(|file| (file.path.as_str(), &file.digest)));
             let (kind, format_version) = (port.kind, port.kind.format_version());
-            outputs
-                .insert(port.name.to_owned(), OutputManifest { kind, format_version, tree, files });
+            outputs.insert(
+                port.name.to_string(),
+                OutputManifest { kind, format_version, tree, files },
+            );
         }
         Ok(outputs)
     }
@@ -87,6 +106,7 @@ impl Cache {
         fs::set_permissions(path, Permissions::from_mode(0o444))
             .map_err(PipelineError::io("protect", path))?;
         fs::rename(path, &blob).map_err(PipelineError::io("move", path))?;
+        self.reach(FaultPoint::FileKept);
         let identity = FileIdentity::of(&blob).map_err(at_blob("look at"))?;
         Ok((digest, identity))
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Key, OutputManifest};
+use super::{Cache, Key, OutputManifest, create_parent};
 use crate::PipelineError;
 
 /// The folder of one stage at work; removed when it is dropped.
@@ -19,6 +19,23 @@ impl Cache {
         let path = self.root.join("work").join(format!("{key}.{run}"));
         fs::create_dir_all(&path).map_err(PipelineError::io("create", &path))?;
         Ok(WorkFolder { path })
+    }
+
+    /// Keeps the log of a stage that came to no result in a run.
+    pub(crate) fn keep_log(
+        &self,
+        work: &WorkFolder,
+        run: &str,
+        stage: &str,
+    ) -> Result<(), PipelineError> {
+        let path = self.log_path(run, stage);
+        create_parent(&path)?;
+        match fs::rename(work.log(), &path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(PipelineError::io("keep", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets a stage see an output of another as a folder of links, so that what anybody does to a
@@ -49,6 +66,18 @@ impl WorkFolder {
     /// Makes the empty folder that a stage writes an output into.
     pub(crate) fn create_output(&self, port: &str) -> Result<PathBuf, PipelineError> {
         let folder = self.output(port);
+        fs::create_dir_all(&folder).map_err(PipelineError::io("create", &folder))?;
+        Ok(folder)
+    }
+
+    /// Returns where the stage's log is written.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Makes the folder for files that are no part of the result.
+    pub(crate) fn private(&self) -> Result<PathBuf, PipelineError> {
+        let folder = self.path.join("private");
         fs::create_dir_all(&folder).map_err(PipelineError::io("create", &folder))?;
         Ok(folder)
     }

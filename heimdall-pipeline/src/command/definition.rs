@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::Surroundings;
+use crate::cache::Cache;
 use crate::{LoadOptions, PipelineError, PipelineSpec, RunOptions};
 
 /// The pipeline, and what is changed in it.
@@ -12,6 +13,10 @@ use crate::{LoadOptions, PipelineError, PipelineSpec, RunOptions};
 pub struct DefinitionArgs {
     /// Pipeline to read
     pub pipeline: PathBuf,
+
+    /// Use the variables and settings of this profile; later ones win (can be repeated)
+    #[arg(long, short, value_name = "NAME")]
+    pub profile: Vec<String>,
 
     /// Change `vars.NAME`, `STAGE.FIELD` or `tracking.FIELD` (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
@@ -26,32 +31,38 @@ impl DefinitionArgs {
     /// Those of [`PipelineSpec::load`].
     pub fn load(&self, surroundings: &Surroundings) -> Result<PipelineSpec, PipelineError> {
         let environment = surroundings.environment.clone();
-        PipelineSpec::load(&self.pipeline, &LoadOptions { set: self.set.clone(), environment })
+        let (set, profiles) = (self.set.clone(), self.profile.clone());
+        PipelineSpec::load(&self.pipeline, &LoadOptions { set, profiles, environment })
     }
 }
 
 /// Which stages, and where to.
 #[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("partial").multiple(true))]
 pub struct SelectionArgs {
     /// Run this stage and all that depend on it again, with the others from the cache
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", group = "partial")]
     pub from: Option<String>,
 
     /// Run no more than this stage and those that it needs
     #[arg(long, value_name = "STAGE")]
     pub until: Option<String>,
 
-    /// Run nothing but this stage (can be repeated)
-    #[arg(long, value_name = "STAGE")]
+    /// Run nothing but this stage; `*` stands for any text (can be repeated)
+    #[arg(long, value_name = "STAGE", group = "partial")]
     pub only: Vec<String>,
 
-    /// Run this stage even if its result is in the cache (can be repeated)
+    /// Run this stage even if its result is in the cache; `*` stands for any text (can be repeated)
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
 
-    /// Folder of the cache
-    #[arg(long, value_name = "DIR", default_value = ".heimdall")]
-    pub cache: PathBuf,
+    /// Take the last result of a stage that must come from the cache and is not there
+    #[arg(long, requires = "partial")]
+    pub frozen: bool,
+
+    /// The cache
+    #[command(flatten)]
+    pub cache: CacheArgs,
 
     /// Folder for readable copies of the results
     #[arg(long, value_name = "DIR", default_value = "artifacts")]
@@ -60,14 +71,34 @@ pub struct SelectionArgs {
 
 impl SelectionArgs {
     /// Returns what the arguments ask of a run.
-    pub fn options(&self) -> RunOptions {
+    pub fn options(&self, spec: &PipelineSpec, surroundings: &Surroundings) -> RunOptions {
         RunOptions {
-            cache: self.cache.clone(),
+            cache: self.cache.cache.clone(),
             output: self.output.clone(),
             from: self.from.clone(),
             until: self.until.clone(),
             only: self.only.clone(),
             force: self.force.clone(),
+            frozen: self.frozen,
+            environment: surroundings.environment.clone(),
+            secrets: surroundings.secrets_of(spec),
+            fault: surroundings.fault,
+            ..RunOptions::default()
         }
+    }
+}
+
+/// Where results are kept.
+#[derive(Clone, Debug, Args)]
+pub struct CacheArgs {
+    /// Folder of the cache
+    #[arg(long, value_name = "DIR", default_value = ".heimdall")]
+    pub cache: PathBuf,
+}
+
+impl CacheArgs {
+    /// Opens the cache.
+    pub(crate) fn open(&self) -> Result<Cache, PipelineError> {
+        Cache::open(&self.cache, None)
     }
 }

@@ -1,9 +1,10 @@
-//! `plan`: says what a run would do.
+//! `plan`: says what a run would do, and why.
 
 use clap::Args;
 
+use super::explanation::changes;
 use super::{DefinitionArgs, SelectionArgs, Surroundings};
-use crate::{Forecast, PipelineError};
+use crate::PipelineError;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -15,23 +16,30 @@ pub struct PlanArgs {
     /// The stages
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// Print one JSON object for each stage
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl PlanArgs {
-    /// Prints one line for each stage.
+    /// Prints a line for each stage, and what has changed below it.
     pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
-        let planned = crate::plan(&spec, &self.selection.options())?;
-        let lines = planned.into_iter().map(|(stage, forecast)| {
-            let outcome = match forecast {
-                Forecast::Run => "run",
-                Forecast::Cached => "cached",
-                Forecast::Maybe => "maybe: depends on what comes before",
-                Forecast::Skip => "skip",
-            };
-            format!("{stage:12} {outcome}\n")
-        });
-        surroundings.print(&lines.collect::<String>())?;
+        let planned = crate::plan(&spec, &self.selection.options(&spec, surroundings))?;
+        let mut text = String::new();
+        for stage in planned {
+            if self.json {
+                let json = serde_json::to_string(&stage).expect("a plan is plain data");
+                text += &format!("{json}\n");
+                continue;
+            }
+            let note = stage.note.as_ref().map(|note| format!("  {note}")).unwrap_or_default();
+            text += format!("{:12} {:7}{note}", stage.stage, stage.forecast.name()).trim_end();
+            text.push('\n');
+            text += &changes(&stage.changes, "    ");
+        }
+        surroundings.print(&text)?;
         Ok(0)
     }
 }

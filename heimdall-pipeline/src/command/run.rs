@@ -4,11 +4,16 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Args;
+use clap::{Args, ValueEnum, value_parser};
+use jiff::Timestamp;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{DefinitionArgs, SelectionArgs, Surroundings};
-use crate::{EventSink, PipelineError, RunReport, StageState, duration};
+use crate::{
+    ByteCount, EventSink, PipelineError, PipelineSpec, RunEvent, RunOptions, RunReport, StageState,
+    duration,
+};
 
 /// Exit code of a run that was interrupted, as shells have it: 128 and the number of the signal.
 const INTERRUPTED: i32 = 130;
@@ -24,9 +29,32 @@ pub struct RunArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
+    /// Processors that stages may take together [default: all]
+    #[arg(long, short, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
+    pub jobs: Option<u32>,
+
+    /// Memory that stages may take together, such as `16GiB` [default: all]
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<ByteCount>,
+
+    /// Graphics processors that stages may take together
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub gpus: u32,
+
+    /// Print what happens to stdout, as it happens
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub events: Option<EventFormat>,
+
     /// Print the outcome as the last line of stdout, as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventFormat {
+    /// One JSON object a line
+    Ndjson,
 }
 
 impl RunArgs {
@@ -35,9 +63,8 @@ impl RunArgs {
         let spec = self.definition.load(surroundings)?;
         let cancel = Arc::new(AtomicBool::new(false));
         stop_on_signals(Arc::clone(&cancel))?;
-        let shown = surroundings.progress.clone();
-        let events = EventSink::new(move |event| shown.show(&event));
-        let report = crate::run(&spec, &self.selection.options(), &cancel, &events).await?;
+        let options = self.options(&spec, surroundings);
+        let report = crate::run(&spec, &options, &cancel, &self.sink(surroundings)).await?;
 
         // A terminal that is gone does not change the outcome.
         let _ = writeln!(surroundings.progress.clone(), "{}", summary(&report));
@@ -47,6 +74,42 @@ impl RunArgs {
         }
         Ok(report.exit_code)
     }
+}
+
+impl RunArgs {
+    fn options(&self, spec: &PipelineSpec, surroundings: &Surroundings) -> RunOptions {
+        let options = self.selection.options(spec, surroundings);
+        RunOptions {
+            jobs: self.jobs.unwrap_or(options.jobs),
+            memory_bytes: self.memory.map_or(options.memory_bytes, ByteCount::bytes),
+            gpus: self.gpus,
+            ..options
+        }
+    }
+
+    /// Shows events to people, and prints them for programs if that is asked for.
+    fn sink(&self, surroundings: &Surroundings) -> EventSink {
+        let (surroundings, format) = (surroundings.clone(), self.events);
+        EventSink::new(move |event| {
+            surroundings.progress.show(&event);
+            if format == Some(EventFormat::Ndjson) {
+                // A reader that has gone does not stop a run.
+                let _ = surroundings.print(&format!("{}\n", event_line(&event, Timestamp::now())));
+            }
+        })
+    }
+}
+
+/// An event as one line of JSON, with the time in front.
+fn event_line(event: &RunEvent, time: Timestamp) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: String,
+        #[serde(flatten)]
+        event: &'a RunEvent,
+    }
+    let line = Line { time: time.to_string(), event };
+    serde_json::to_string(&line).expect("an event is plain data with string keys")
 }
 
 /// The last line: how many stages came to which end, and how long it took.

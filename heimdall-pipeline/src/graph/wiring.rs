@@ -2,23 +2,25 @@
 
 use super::Wire;
 use crate::PipelineError;
+use crate::artifact::ArtifactKind;
 use crate::artifact::{InputPort, OutputPort};
 use crate::spec::{Diagnostic, From, Source, StageSpec, Word};
+use crate::stage::{StageKind, is_port_name};
 
 /// A reference of the form `stage` or `stage.port`, looked up.
 struct Reference<'a> {
     producer: usize,
     stage: &'a StageSpec,
     /// The port, where it is named or the only one.
-    port: Option<&'static OutputPort>,
+    port: Option<OutputPort>,
     word: &'a Word,
 }
 
 impl Reference<'_> {
-    fn outputs(&self) -> Vec<&'static OutputPort> {
-        match self.port {
-            Some(port) => vec![port],
-            None => self.stage.stage.kind().outputs().iter().collect(),
+    fn outputs(&self) -> Vec<OutputPort> {
+        match &self.port {
+            Some(port) => vec![port.clone()],
+            None => self.stage.stage.output_ports().into_owned(),
         }
     }
 }
@@ -38,13 +40,13 @@ pub(super) fn connect(
             .map(|(port, word)| {
                 let input = named_input(source, stage, port)?;
                 let reference = look_up(source, stages, word)?;
-                let output = matching_output(source, stage, input, port, &reference)?;
+                let output = matching_output(source, stage, &input, port, &reference)?;
                 Ok(Wire { producer: reference.producer, output, consumer, input })
             })
             .collect::<Result<_, PipelineError>>()?,
         From::References(words) => by_kind(source, stages, consumer, words)?,
     };
-    let is_open = |port: &&InputPort| wires.iter().all(|wire| wire.input != *port);
+    let is_open = |port: &&InputPort| wires.iter().all(|wire| wire.input != **port);
     if let Some(missing) = stage.stage.kind().inputs().iter().filter(|p| p.required).find(is_open) {
         let message = format!(
             "stage `{}` needs `{}: {}`, but nothing is connected to it",
@@ -55,7 +57,7 @@ pub(super) fn connect(
             .with_help(offers(stages, consumer, missing))
             .into());
     }
-    wires.sort_by_key(|wire| wire.input.name);
+    wires.sort_by(|one, other| one.input.name.cmp(&other.input.name));
     Ok(wires)
 }
 
@@ -69,18 +71,23 @@ fn by_kind(
     let stage = &stages[consumer];
     let inputs = stage.stage.kind().inputs();
     let mut wires: Vec<Wire> = Vec::new();
+    if let (StageKind::Cmd, Some(word)) = (stage.stage.kind(), words.first()) {
+        let message = format!("the inputs of stage `{}` have no names", stage.name);
+        let help = format!("give each a name: `from: {{ NAME: {} }}`", word.text);
+        return Err(source.diagnostic(Some(word.place), message).with_help(help).into());
+    }
     for word in words {
         let reference = look_up(source, stages, word)?;
         let count_before = wires.len();
         for output in reference.outputs() {
             let of_kind = |port: &&InputPort| {
-                port.kind == output.kind && wires.iter().all(|w| w.input != *port)
+                port.kind == output.kind && wires.iter().all(|w| w.input != **port)
             };
-            let open: Vec<&'static InputPort> = inputs.iter().filter(of_kind).collect();
+            let open: Vec<&InputPort> = inputs.iter().filter(of_kind).collect();
             match open.as_slice() {
                 [] => {}
                 [input] => {
-                    let producer = reference.producer;
+                    let (producer, input) = (reference.producer, (*input).clone());
                     wires.push(Wire { producer, output, consumer, input });
                 }
                 [first, ..] => return Err(ambiguous(source, stage, word, first, &open).into()),
@@ -97,12 +104,21 @@ fn named_input(
     source: &Source,
     stage: &StageSpec,
     port: &Word,
-) -> Result<&'static InputPort, PipelineError> {
+) -> Result<InputPort, PipelineError> {
     let kind = stage.stage.kind();
-    kind.input(&port.text).ok_or_else(|| {
+    if kind == StageKind::Cmd {
+        if !is_port_name(&port.text) {
+            let message =
+                format!("the name of an input has letters, digits and `_`, unlike `{}`", port.text);
+            return Err(source.diagnostic(Some(port.place), message).into());
+        }
+        let name = port.text.clone().into();
+        return Ok(InputPort { name, kind: ArtifactKind::Files, required: true });
+    }
+    kind.input(&port.text).cloned().ok_or_else(|| {
         source
             .diagnostic(Some(port.place), format!("`{kind}` has no input `{}`", port.text))
-            .suggesting(&port.text, kind.inputs().iter().map(|port| port.name))
+            .suggesting(&port.text, kind.inputs().iter().map(|port| &*port.name))
             .into()
     })
 }
@@ -124,15 +140,18 @@ fn look_up<'a>(
             .into());
     };
     let stage = &stages[producer];
-    let outputs = stage.stage.kind().outputs();
-    let port = match (port, outputs) {
-        (None, [only]) => Some(only),
+    let outputs = stage.stage.output_ports();
+    let port = match (port, &*outputs) {
+        (None, [only]) => Some(only.clone()),
         (None, _) => None,
-        (Some(port), _) => Some(stage.stage.kind().output(port).ok_or_else(|| {
-            source
-                .diagnostic(Some(word.place), format!("stage `{name}` has no output `{port}`"))
-                .suggesting(port, outputs.iter().map(|output| output.name))
-        })?),
+        (Some(port), _) => {
+            let found = outputs.iter().find(|output| output.name == port);
+            Some(found.cloned().ok_or_else(|| {
+                source
+                    .diagnostic(Some(word.place), format!("stage `{name}` has no output `{port}`"))
+                    .suggesting(port, outputs.iter().map(|output| &*output.name))
+            })?)
+        }
     };
     Ok(Reference { producer, stage, port, word })
 }
@@ -141,15 +160,15 @@ fn look_up<'a>(
 fn matching_output(
     source: &Source,
     stage: &StageSpec,
-    input: &'static InputPort,
+    input: &InputPort,
     port: &Word,
     reference: &Reference<'_>,
-) -> Result<&'static OutputPort, PipelineError> {
+) -> Result<OutputPort, PipelineError> {
     let outputs = reference.outputs();
-    let fitting: Vec<_> = outputs.iter().filter(|output| output.kind == input.kind).collect();
+    let fitting: Vec<_> = outputs.iter().filter(|output| input.kind.takes(output.kind)).collect();
     let Word { text, place } = reference.word;
     match (fitting.as_slice(), outputs.as_slice()) {
-        ([output], _) => Ok(output),
+        ([output], _) => Ok((*output).clone()),
         ([], [output]) => {
             let message = format!(
                 "`{text}` is `{}`, but `{}` takes `{}`",
@@ -201,7 +220,7 @@ fn ambiguous(
     input: &InputPort,
     open: &[&InputPort],
 ) -> Diagnostic {
-    let names: Vec<&str> = open.iter().map(|port| port.name).collect();
+    let names: Vec<&str> = open.iter().map(|port| &*port.name).collect();
     let message = format!(
         "stage `{}` has more than one input for `{}`: `{}`",
         stage.name,
@@ -219,8 +238,8 @@ fn offers(stages: &[StageSpec], consumer: usize, input: &InputPort) -> String {
         .enumerate()
         .filter(|(position, _)| *position != consumer)
         .flat_map(|(_, stage)| {
-            let outputs = stage.stage.kind().outputs().iter();
-            outputs.filter(|port| port.kind == input.kind).map(move |port| (stage, port))
+            let outputs = stage.stage.output_ports().into_owned().into_iter();
+            outputs.filter(|port| input.kind.takes(port.kind)).map(move |port| (stage, port))
         })
         .map(|(stage, port)| format!("`{}.{}`", stage.name, port.name))
         .collect();
@@ -230,7 +249,7 @@ fn offers(stages: &[StageSpec], consumer: usize, input: &InputPort) -> String {
     }
 }
 
-fn references(stage: &StageSpec, outputs: &[&OutputPort]) -> String {
+fn references(stage: &StageSpec, outputs: &[OutputPort]) -> String {
     let names: Vec<String> =
         outputs.iter().map(|port| format!("`{}.{}`", stage.name, port.name)).collect();
     names.join(", ")

@@ -26,8 +26,10 @@ impl Selection {
         let graph = spec.graph();
         let mut modes = vec![Mode::Run; spec.stages.len()];
         if let Some(from) = &options.from {
-            let from = spec.position(from)?;
-            let rerun: Vec<usize> = [from].into_iter().chain(graph.descendants(from)).collect();
+            let mut rerun = matching(spec, from)?;
+            for position in rerun.clone() {
+                rerun.extend(graph.descendants(position));
+            }
             for stage in &rerun {
                 for ancestor in graph.ancestors(*stage) {
                     modes[ancestor] = Mode::FromCache("from");
@@ -38,7 +40,7 @@ impl Selection {
             }
         }
         if !options.only.is_empty() {
-            let only = positions(spec, &options.only)?;
+            let only = all_matching(spec, &options.only)?;
             let needed: Vec<usize> = only.iter().flat_map(|at| graph.ancestors(*at)).collect();
             for (position, mode) in modes.iter_mut().enumerate() {
                 if only.contains(&position) {
@@ -49,15 +51,17 @@ impl Selection {
             }
         }
         if let Some(until) = &options.until {
-            let until = spec.position(until)?;
-            let needed = graph.ancestors(until);
+            let mut needed = matching(spec, until)?;
+            for position in needed.clone() {
+                needed.extend(graph.ancestors(position));
+            }
             for (position, mode) in modes.iter_mut().enumerate() {
-                if position != until && !needed.contains(&position) {
+                if !needed.contains(&position) {
                     *mode = Mode::Skip;
                 }
             }
         }
-        for forced in positions(spec, &options.force)? {
+        for forced in all_matching(spec, &options.force)? {
             if modes[forced] != Mode::Skip {
                 modes[forced] = Mode::Rerun;
             }
@@ -70,6 +74,76 @@ impl Selection {
     }
 }
 
-fn positions(spec: &PipelineSpec, names: &[String]) -> Result<Vec<usize>, PipelineError> {
-    names.iter().map(|name| spec.position(name)).collect()
+fn all_matching(spec: &PipelineSpec, patterns: &[String]) -> Result<Vec<usize>, PipelineError> {
+    let mut positions = Vec::new();
+    for pattern in patterns {
+        positions.extend(matching(spec, pattern)?);
+    }
+    Ok(positions)
+}
+
+/// Returns the stages that a pattern stands for: `*` is any text, `?` any character, and the name of
+/// a stage with a matrix stands for all its variants.
+fn matching(spec: &PipelineSpec, pattern: &str) -> Result<Vec<usize>, PipelineError> {
+    let fits = |name: &str| {
+        let base = name.split('[').next().unwrap_or(name);
+        matches(pattern, name) || matches(pattern, base)
+    };
+    let stages = spec.stages.iter().enumerate();
+    let found: Vec<usize> =
+        stages.filter(|(_, stage)| fits(&stage.name)).map(|(position, _)| position).collect();
+    if found.is_empty() {
+        return spec.position(pattern).map(|position| vec![position]);
+    }
+    Ok(found)
+}
+
+/// Whether a text is what a pattern stands for.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    // `reach[i]` says whether the pattern so far can stand for the first `i` characters.
+    let mut reach = vec![false; text.len() + 1];
+    reach[0] = true;
+    for sign in pattern {
+        let before = reach.clone();
+        for end in 0..=text.len() {
+            let one_more = |fits: bool| end > 0 && fits && before[end - 1];
+            reach[end] = match sign {
+                '*' => before[end] || end > 0 && reach[end - 1],
+                '?' => one_more(true),
+                plain => one_more(end > 0 && text[end - 1] == plain),
+            };
+        }
+    }
+    reach[text.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_names() {
+        for (pattern, name) in [
+            ("train", "train"),
+            ("tr*", "train"),
+            ("*", "train"),
+            ("t?ain", "train"),
+            ("*a*n", "train"),
+            ("train[*]", "train[learning_rate=0.01]"),
+            ("*rate=0.0?]", "train[learning_rate=0.01]"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("trai", "train"),
+            ("rain", "train"),
+            ("t?in", "train"),
+            ("", "train"),
+            ("*x", "train"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
 }

@@ -45,22 +45,34 @@ pub(crate) struct Outline {
     _vars: Option<IgnoredAny>,
     #[serde(default)]
     pub(crate) tracking: TrackingOutline,
+    #[serde(default)]
+    pub(crate) profiles: Entries<ProfileOutline>,
     pub(crate) stages: Entries<StageOutline>,
 }
 
 /// The `tracking:` of a definition.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TrackingOutline {
     pub(crate) uri: Option<Word>,
     pub(crate) experiment: Option<String>,
 }
 
-/// The `vars:` of a definition; everything else is left for later.
+/// A profile: what it has other values for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ProfileOutline {
+    pub(crate) vars: Entries<Word>,
+    pub(crate) tracking: TrackingOutline,
+}
+
+/// The variables of a definition and of its profiles; everything else is left for later.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct VarsOutline {
     #[serde(default)]
     pub(crate) vars: Entries<Word>,
+    #[serde(default)]
+    pub(crate) profiles: Entries<ProfileOutline>,
 }
 
 /// What the first reading takes from a stage.

@@ -7,7 +7,9 @@ use serde::de::{Deserialize, DeserializeSeed};
 use serde_saphyr::granit_parser::{Parser, ScalarStyle};
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter};
 
-use super::outline::{From, Outline, StageOutline, TypedStages, VarsOutline, Word, place_of};
+use super::outline::{
+    From, Outline, ProfileOutline, StageOutline, TypedStages, VarsOutline, Word, place_of,
+};
 use super::overrides::Assignment;
 use super::source::{Diagnostic, Place, Source};
 use super::{LoadOptions, RESERVED_NAMES, StageSpec, TrackingSpec};
@@ -55,7 +57,15 @@ pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, Pi
         wiring.push(outline.from);
     }
     let name = outline.name.map(|name| check_name(source, name, "pipeline")).transpose()?;
-    let tracking = outline.tracking.checked(source)?;
+    let mut tracking = outline.tracking;
+    for wanted in &options.profiles {
+        let named = outline.profiles.0.iter().find(|(name, _)| name.text == *wanted);
+        if let Some((_, ProfileOutline { tracking: chosen, .. })) = named {
+            tracking.uri = chosen.uri.clone().or(tracking.uri);
+            tracking.experiment = chosen.experiment.clone().or(tracking.experiment);
+        }
+    }
+    let tracking = tracking.checked(source)?;
     Ok(Reading { name, tracking, stages, wiring })
 }
 
@@ -70,7 +80,29 @@ fn properties(
     // Without properties, since what the variables stand for is not known before they are read.
     let outline: VarsOutline = parse(source, None, |document| VarsOutline::deserialize(document))?;
     let mut vars = BTreeMap::new();
-    for (name, value) in outline.vars.0 {
+    let known = outline.profiles.0.iter().map(|(name, _)| name.text.clone()).collect::<Vec<_>>();
+    let mut entries = outline.vars.0;
+    for wanted in &options.profiles {
+        let Some((_, profile)) = outline.profiles.0.iter().find(|(name, _)| name.text == *wanted)
+        else {
+            return Err(source
+                .diagnostic(None, format!("the definition has no profile `{wanted}`"))
+                .suggesting(wanted, known.iter().map(String::as_str))
+                .into());
+        };
+        for (name, value) in &profile.vars.0 {
+            if !entries.iter().any(|(known, _)| known.text == name.text) {
+                let message =
+                    format!("profile `{wanted}` sets `{}`, which `vars:` does not have", name.text);
+                return Err(source
+                    .diagnostic(Some(name.place), message)
+                    .suggesting(&name.text, entries.iter().map(|(known, _)| known.text.as_str()))
+                    .into());
+            }
+            entries.push((name.clone(), value.clone()));
+        }
+    }
+    for (name, value) in entries {
         let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
         let name_is_sound = name.text.starts_with(is_letter)
             && name.text.chars().all(|c| is_letter(c) || c.is_ascii_digit());

@@ -1,5 +1,7 @@
 //! Tests of definitions, sound and broken.
 
+use heimdall_train::DeviceChoice;
+
 use super::*;
 
 /// A sound definition that has every kind of reference.
@@ -24,7 +26,12 @@ stages:
 fn parse(text: &str, set: &[&str]) -> Result<PipelineSpec, PipelineError> {
     let set = set.iter().map(|text| (*text).to_owned()).collect();
     let environment = [("FROM_OUTSIDE".to_owned(), "11".to_owned())].into();
-    PipelineSpec::parse("p.yaml", "p", text, &LoadOptions { set, environment })
+    PipelineSpec::parse(
+        "p.yaml",
+        "p",
+        text,
+        &LoadOptions { set, environment, ..LoadOptions::default() },
+    )
 }
 
 fn parameter(spec: &PipelineSpec, stage: &str, pointer: &str) -> serde_json::Value {
@@ -111,6 +118,41 @@ stages:
     assert_eq!(parameter(&plain, "train", "/seed"), 11);
     assert_eq!(parameter(&plain, "train", "/batch_size"), 64);
     assert_eq!(parameter(&set, "train", "/epochs"), 3);
+}
+
+#[test]
+fn profiles_cover_what_the_definition_says() {
+    let text = "\
+vars: { sessions: 3, seed: 1 }
+tracking: { uri: here, experiment: usual }
+profiles:
+  large: { vars: { sessions: 600 }, tracking: { uri: there } }
+  other: { vars: { sessions: 7 } }
+stages:
+  world:
+    uses: simulate
+    world:
+      sessions: ${sessions}
+      seed: ${seed}
+";
+    let parse = |profiles: &[&str], set: &[&str]| {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let options =
+            LoadOptions { set: owned(set), profiles: owned(profiles), ..LoadOptions::default() };
+        PipelineSpec::parse("p.yaml", "p", text, &options)
+    };
+    let sessions = |profiles: &[&str], set: &[&str]| {
+        parameter(&parse(profiles, set).unwrap(), "world", "/world/sessions")
+    };
+
+    assert_eq!(sessions(&[], &[]), 3);
+    assert_eq!(sessions(&["large"], &[]), 600);
+    assert_eq!(sessions(&["large", "other"], &[]), 7);
+    assert_eq!(sessions(&["large"], &["vars.sessions=9"]), 9);
+    let tracking = parse(&["large"], &[]).unwrap().tracking;
+    assert_eq!((tracking.uri.as_str(), tracking.experiment.as_deref()), ("there", Some("usual")));
+    let error = parse(&["larg"], &[]).unwrap_err().to_string();
+    assert!(error.contains("no profile `larg`") && error.contains("`large`?"), "{error}");
 }
 
 #[test]
@@ -349,6 +391,39 @@ fn broken_definition_is_refused_with_its_place() {
             place: Some((3, 28)),
             message: "`${` within quotes is not replaced",
             help: Some("write the value without quotes, on a line of its own"),
+        },
+        Broken {
+            text: "stages:\n  a: { uses: cmd, command: x, outputs: {} }\n",
+            place: Some((2, 3)),
+            message: "stage `a`: `outputs` must be at least one port",
+            help: None,
+        },
+        Broken {
+            text: "stages:\n  a: { uses: cmd, command: x, outputs: { o: file } }\n",
+            place: Some((2, 45)),
+            message: "unknown value `file`",
+            help: Some("did you mean `files`?"),
+        },
+        Broken {
+            text: "stages:\n  a: { uses: cmd, command: x, outputs: { o: files } }\n  b: { uses: cmd, from: a, command: x, outputs: { o: files } }\n",
+            place: Some((3, 25)),
+            message: "the inputs of stage `b` have no names",
+            help: Some("give each a name: `from: { NAME: a }`"),
+        },
+        Broken {
+            text: "stages:\n  a:\n    uses: simulate\n    run: { timeout: soon }\n",
+            place: Some((4, 12)),
+            message: "expected a length of time such as `90s`, `15m` or `1h 30m`, but found string \"soon\"",
+            help: None,
+        },
+        Broken {
+            text: "tracking: { uri: http://host }\nstages:\n  a: { uses: simulate }\n",
+            place: Some((1, 18)),
+            message: "`tracking.uri` cannot be a `http:` address",
+            help: Some(
+                "runs and models are entered into a folder: write its path, or \
+                 `sqlite:///FOLDER/mlflow.db`",
+            ),
         },
         Broken {
             text: "vars: { a.b: 1 }\nstages:\n  a: { uses: simulate }\n",

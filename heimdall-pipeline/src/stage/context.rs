@@ -18,7 +18,7 @@ use crate::PipelineError;
 const CANCEL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How far a stage has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StageProgress {
     /// Steps done.
     pub done: u64,
@@ -49,12 +49,14 @@ pub struct PipelineFacts {
 #[derive(Clone)]
 pub struct StageContext {
     pub(crate) stage: String,
-    pub(crate) inputs: BTreeMap<&'static str, PathBuf>,
-    pub(crate) outputs: BTreeMap<&'static str, PathBuf>,
+    pub(crate) inputs: BTreeMap<String, PathBuf>,
+    pub(crate) outputs: BTreeMap<String, PathBuf>,
+    pub(crate) private: PathBuf,
     pub(crate) scratch: PathBuf,
     pub(crate) cancel: Arc<AtomicBool>,
     pub(crate) device: DeviceChoice,
     pub(crate) facts: Arc<PipelineFacts>,
+    pub(crate) environment: Arc<BTreeMap<String, String>>,
     pub(crate) progress: Arc<dyn Fn(StageProgress) + Send + Sync>,
 }
 
@@ -90,6 +92,26 @@ impl StageContext {
         self.outputs
             .get(port)
             .unwrap_or_else(|| panic!("stage `{}` has no output `{port}`", self.stage))
+    }
+
+    /// Returns the folders of all inputs, by port.
+    pub(crate) fn inputs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.inputs
+    }
+
+    /// Returns the folders of all outputs, by port.
+    pub(crate) fn outputs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.outputs
+    }
+
+    /// Returns where the stage may put a file that is no part of its result.
+    pub(crate) fn private(&self, name: &str) -> PathBuf {
+        self.private.join(name)
+    }
+
+    /// Returns the variables that the stage may pass on.
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
     }
 
     /// Returns a folder whose content is there again when the same stage with the same inputs is

@@ -5,11 +5,10 @@ use std::path::Path;
 use heimdall_data::HeimdallDataset;
 use heimdall_train::{Evaluation, TrainError, TrainedModel, evaluate};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
 use crate::report::evaluation_page;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Recalibrates a network and measures how good it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

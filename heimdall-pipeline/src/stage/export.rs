@@ -6,10 +6,9 @@ use heimdall_data::HeimdallDataset;
 use heimdall_export::{ExportConfig, export, write_package};
 use heimdall_train::{ModelManifest, TrainedModel};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Most samples that the file and the network are compared on.
 const SAMPLES_MAX: usize = 32;

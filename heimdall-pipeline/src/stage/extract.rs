@@ -14,11 +14,10 @@ use heimdall_features::{
 use heimdall_geo::{LocalFrame, Receiver};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
 use crate::stage::fix::{FixConfig, FixSolver};
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Events that are held in memory at a time.
 const EVENTS_IN_FLIGHT: usize = 64;

@@ -12,12 +12,11 @@ use heimdall_geo::{
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::PipelineError;
 use crate::report::fix_page;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Version of `fix.json`.
 const FORMAT_VERSION: u32 = 1;

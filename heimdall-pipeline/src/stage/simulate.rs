@@ -12,10 +12,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
-use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Events that are held in memory at a time.
 const EVENTS_IN_FLIGHT: usize = 64;

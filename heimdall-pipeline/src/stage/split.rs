@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use heimdall_data::{HeimdallDataset, Part, ShardWriter, SplitConfig, split};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Parts the events such that no group is on two sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

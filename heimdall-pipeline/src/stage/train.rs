@@ -3,11 +3,10 @@
 use heimdall_data::HeimdallDataset;
 use heimdall_train::{EpochSummary, TrainConfig, TrainError, TrainEvent, train};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::PipelineError;
-use crate::stage::{StageContext, StageOutput};
+use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Trains a network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,211 @@
+//! Running a stage: in a folder of its own, for so long and so often as it may.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::run_stage::blocking;
+use super::{Run, WATCH_INTERVAL};
+use crate::PipelineError;
+use crate::cache::{Key, KeyLock, KeyParts, Manifest, Origin, Provenance, WorkFolder};
+use crate::event::RunEvent;
+use crate::fault::FaultPoint;
+use crate::stage::{StageContext, StageLog, StageOutput, StageProgress};
+
+/// How long to wait before the first retry, where the stage does not say.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+impl Run<'_> {
+    /// Runs a stage until it succeeds or may not be tried again, and publishes what it made.
+    pub(super) async fn make(
+        &self,
+        position: usize,
+        parts: KeyParts,
+        lock: KeyLock,
+    ) -> Result<Manifest, PipelineError> {
+        let spec = &self.spec.stages[position];
+        let taken = tokio::select! {
+            biased;
+            () = self.cancelled() => return Err(PipelineError::Interrupted),
+            taken = self.resources.take(spec) => taken,
+        };
+        let (begun, started) = (Instant::now(), Timestamp::now());
+        self.events.send(RunEvent::StageStarted { stage: spec.name.clone() });
+        let key = parts.key();
+        let mut backoff = spec.run.backoff.map_or(BACKOFF, crate::Span::duration);
+        let mut attempts = 1;
+        let (work, output) = loop {
+            let work = self.cache.create_work(&key, &self.id)?;
+            let error = match self.attempt(position, &key, &work).await {
+                Ok(output) => break (work, output),
+                Err(error) => error,
+            };
+            self.cache.keep_log(&work, &self.id, &spec.name)?;
+            if attempts > spec.run.retries || !error.may_pass() {
+                return Err(error);
+            }
+            self.events.send(RunEvent::Retrying {
+                stage: spec.name.clone(),
+                attempt: attempts,
+                error: self.options.secrets.redact(&error.with_causes()).into_owned(),
+                seconds: backoff.as_secs_f64(),
+            });
+            drop(work);
+            tokio::select! {
+                () = self.cancelled() => return Err(PipelineError::Interrupted),
+                () = tokio::time::sleep(backoff) => {}
+            }
+            (attempts, backoff) = (attempts + 1, backoff * 2);
+        };
+        drop(taken);
+        self.cache.reach(FaultPoint::StageDone);
+        if let Some((metric, value)) = output.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            let (stage, metric) = (spec.name.clone(), metric.clone());
+            return Err(PipelineError::NonFiniteMetric { stage, metric, value: *value });
+        }
+
+        let ports = spec.stage.output_ports();
+        let manifest = Manifest {
+            version: Manifest::version(),
+            key,
+            kind: spec.stage.kind(),
+            key_parts: parts,
+            outputs: BTreeMap::new(),
+            log: None,
+            boot: None,
+            metrics: output.metrics,
+            headline: output
+                .headline
+                .map(|headline| self.options.secrets.redact(&headline).into_owned()),
+            seconds: begun.elapsed().as_secs_f64(),
+            provenance: Provenance {
+                run: self.id.clone(),
+                pipeline: self.spec.name.clone(),
+                stage: spec.name.clone(),
+                host: host_name(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                started: started.to_string(),
+                attempts,
+                inputs: self.origins(position),
+            },
+        };
+        let cache = self.cache.clone();
+        blocking(move || cache.publish(&lock, work, &ports, manifest)).await
+    }
+
+    /// Returns where each input of a stage comes from.
+    fn origins(&self, position: usize) -> BTreeMap<String, Origin> {
+        let wires = self.spec.graph().inputs(position).into_iter();
+        wires
+            .filter_map(|wire| {
+                let key = self.result(wire.producer)?.key;
+                let stage = self.name(wire.producer).to_owned();
+                let output = wire.output.name.clone().into_owned();
+                Some((wire.input.name.into_owned(), Origin { stage, output, key }))
+            })
+            .collect()
+    }
+
+    /// Runs a stage once, and has it stop when the run is to stop or its time is over.
+    async fn attempt(
+        &self,
+        position: usize,
+        key: &Key,
+        work: &WorkFolder,
+    ) -> Result<StageOutput, PipelineError> {
+        let spec = &self.spec.stages[position];
+        let flag = Arc::new(AtomicBool::new(self.is_cancelled()));
+        let context = self.context(position, key, work, &flag).await?;
+        let log = StageLog::create(&work.log())?;
+        let stage = spec.stage.clone();
+        let begun = Instant::now();
+        // On a task of its own, so that its panic is an error of the stage alone.
+        let mut task = tokio::spawn(log.during(async move { stage.run(&context).await }));
+        let mut timed_out = None;
+        loop {
+            tokio::select! {
+                ended = &mut task => {
+                    let ended = ended.unwrap_or_else(|error| Err(panicked(&spec.name, error)));
+                    return match (ended, timed_out) {
+                        (Err(PipelineError::Interrupted), Some(timeout)) if !self.is_cancelled() => {
+                            Err(PipelineError::TimedOut { stage: spec.name.clone(), timeout })
+                        }
+                        (ended, _) => ended,
+                    };
+                }
+                () = tokio::time::sleep(WATCH_INTERVAL) => {}
+            }
+            let is_late = |timeout: &crate::Span| begun.elapsed() >= timeout.duration();
+            timed_out = timed_out.or(spec.run.timeout.filter(is_late));
+            if timed_out.is_some() || self.is_cancelled() {
+                flag.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Lays out what a stage runs with.
+    async fn context(
+        &self,
+        position: usize,
+        key: &Key,
+        work: &WorkFolder,
+        flag: &Arc<AtomicBool>,
+    ) -> Result<StageContext, PipelineError> {
+        let spec = &self.spec.stages[position];
+        let mut inputs = BTreeMap::new();
+        for wire in self.spec.graph().inputs(position) {
+            let manifest =
+                self.result(wire.producer).expect("a stage runs once its inputs are there");
+            let output = &manifest.outputs[&*wire.output.name];
+            let folder = self.cache.link_input(work, &wire.input.name, output)?;
+            inputs.insert(wire.input.name.into_owned(), folder);
+        }
+        let mut outputs = BTreeMap::new();
+        for port in spec.stage.output_ports().iter() {
+            outputs.insert(port.name.to_string(), work.create_output(&port.name)?);
+        }
+        let scratch = self.cache.scratch(key);
+        tokio::fs::create_dir_all(&scratch).await.map_err(PipelineError::io("create", &scratch))?;
+        let (events, stage) = (self.events.clone(), spec.name.clone());
+        let (cancel, raised) = (Arc::clone(self.cancel), Arc::clone(flag));
+        let progress = move |progress: StageProgress| {
+            events.send(RunEvent::StageProgress { stage: stage.clone(), progress });
+            if cancel.load(Ordering::Relaxed) {
+                raised.store(true, Ordering::Relaxed);
+            }
+        };
+        Ok(StageContext {
+            stage: spec.name.clone(),
+            inputs,
+            outputs,
+            private: work.private()?,
+            scratch,
+            cancel: Arc::clone(flag),
+            device: spec.run.device,
+            facts: Arc::new(self.facts(position)?),
+            environment: Arc::new(self.options.environment.clone()),
+            progress: Arc::new(progress),
+        })
+    }
+}
+
+fn panicked(stage: &str, error: tokio::task::JoinError) -> PipelineError {
+    let message = match error.try_into_panic() {
+        Ok(payload) => match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => payload
+                .downcast_ref::<&str>()
+                .map_or_else(|| "no message".to_owned(), |text| (*text).to_owned()),
+        },
+        Err(error) => error.to_string(),
+    };
+    PipelineError::Panicked { stage: stage.to_owned(), message }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

@@ -1,0 +1,85 @@
+//! What decides the result of a stage, and what a stage may know about the pipeline around it.
+
+use std::path::PathBuf;
+
+use super::Run;
+use crate::PipelineError;
+use crate::cache::{KeyParts, canonical_json};
+use crate::external::content_token;
+use crate::spec::StageSpec;
+use crate::stage::{PipelineFacts, Stage};
+
+/// An input that cannot be told yet: the stage that makes it has no result.
+pub(super) const UNKNOWN: &str = "?";
+
+impl Run<'_> {
+    /// Returns everything that decides what a stage makes, with [`UNKNOWN`] for inputs that are not
+    /// there yet. Reads what the stage takes from outside of the cache.
+    pub(super) fn key_parts(&self, position: usize) -> Result<KeyParts, PipelineError> {
+        let stage = &self.spec.stages[position].stage;
+        let kind = stage.kind();
+        let mut parts = KeyParts::default();
+        parts.set("kind", format!("{kind} {}", kind.cache_version()));
+        let parameters = canonical_json(&stage.key_parameters());
+        parts.set("parameters", self.options.secrets.redact(&parameters));
+        for wire in self.spec.graph().inputs(position) {
+            let name = format!("input {}", wire.input.name);
+            match self.result(wire.producer) {
+                Some(manifest) => {
+                    parts.set(name, manifest.outputs[&*wire.output.name].tree.to_string());
+                }
+                None => parts.set(name, UNKNOWN),
+            }
+        }
+        for (field, path) in stage.external_inputs() {
+            let token = content_token(&path, &self.cache)?;
+            parts.set(format!("external {field}"), token.to_string());
+        }
+        for port in stage.output_ports().iter() {
+            let value = format!("{} {}", port.kind, port.kind.format_version());
+            parts.set(format!("output {}", port.name), value);
+        }
+        if let Stage::Register(_) = stage {
+            // Entering a model into another store is another result, wherever the model is from.
+            let folder = self.spec.tracking.folder();
+            parts.set("tracking", format!("{} {}", folder.display(), self.experiment()));
+        }
+        Ok(parts)
+    }
+
+    fn experiment(&self) -> &str {
+        self.spec.tracking.experiment.as_deref().unwrap_or(&self.spec.name)
+    }
+
+    /// Returns what a stage may know about the pipeline.
+    pub(super) fn facts(&self, position: usize) -> Result<PipelineFacts, PipelineError> {
+        let ancestors = self.spec.graph().ancestors(position);
+        let stage = |at: &usize| &self.spec.stages[*at];
+        let parameters =
+            |stage: &StageSpec| (stage.name.clone(), self.redacted(stage.stage.parameters()));
+        let tracking: PathBuf = self.spec.tracking.folder();
+        Ok(PipelineFacts {
+            pipeline: self.spec.name.clone(),
+            run: self.id.clone(),
+            tracking_folder: std::path::absolute(&tracking)
+                .map_err(PipelineError::io("use", &tracking))?,
+            experiment: self.experiment().to_owned(),
+            stages: ancestors.iter().chain([&position]).map(|at| parameters(stage(at))).collect(),
+            metrics: ancestors
+                .iter()
+                .filter_map(|at| Some((stage(at).name.clone(), self.result(*at)?.metrics.clone())))
+                .collect(),
+        })
+    }
+
+    /// Returns a configuration with secrets masked.
+    fn redacted(&self, parameters: serde_json::Value) -> serde_json::Value {
+        let text = parameters.to_string();
+        match self.options.secrets.redact(&text) {
+            std::borrow::Cow::Borrowed(_) => parameters,
+            std::borrow::Cow::Owned(text) => {
+                serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Values that nobody is to see: passwords and tokens of the environment.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What stands where a secret would.
+const MASK: &str = "***";
+
+/// Parts of names of variables that hold secrets.
+const TELLING: [&str; 8] =
+    ["ACCESS_KEY", "API_KEY", "CREDENTIAL", "PASSWD", "PASSWORD", "PRIVATE_KEY", "SECRET", "TOKEN"];
+
+/// A shorter value is no secret worth the name, and would turn every other word into a mask.
+const LENGTH_MIN: usize = 6;
+
+/// The values that are secret; clones know of the same ones.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<RwLock<Vec<String>>>);
+
+impl Secrets {
+    /// Knows as secret what variables with telling names hold, and the passwords in addresses.
+    pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
+        let secrets = Self::default();
+        for (name, value) in environment {
+            let name = name.to_ascii_uppercase();
+            if TELLING.iter().any(|part| name.contains(part)) {
+                secrets.hide(value);
+            }
+            if let Some(password) = password(value) {
+                secrets.hide(password);
+            }
+        }
+        secrets
+    }
+
+    /// Makes one more value secret.
+    pub fn hide(&self, value: &str) {
+        if value.len() < LENGTH_MIN {
+            return;
+        }
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !secrets.iter().any(|known| known == value) {
+            secrets.push(value.to_owned());
+            // One secret may be the beginning of another, which must not be left over.
+            secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        }
+    }
+
+    /// Returns the text with a mask in place of every secret.
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut text = Cow::Borrowed(text);
+        for secret in secrets.iter() {
+            if text.contains(secret.as_str()) {
+                text = Cow::Owned(text.replace(secret.as_str(), MASK));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// The password in an address of the form `scheme://user:password@host`.
+fn password(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    Some(user.split_once(':')?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_the_environment_are_masked() {
+        let environment = [
+            ("MLFLOW_TRACKING_TOKEN", "abcdef123456"),
+            ("DATABASE_URL", "postgresql://ada:l0velace@host/db"),
+            ("SHORT_TOKEN", "1"),
+            ("HOME", "/home/ada"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let secrets = Secrets::of_environment(&environment.into());
+
+        let text = "1 /home/ada abcdef123456 postgresql://ada:l0velace@host/db";
+
+        assert_eq!(secrets.redact(text), "1 /home/ada *** postgresql://ada:***@host/db");
+        assert_eq!(format!("{secrets:?}"), "***");
+    }
+
+    #[test]
+    fn longer_secret_is_masked_as_a_whole() {
+        let secrets = Secrets::default();
+        secrets.hide("abcdef");
+        secrets.hide("abcdefghi");
+
+        assert_eq!(secrets.redact("abcdefghi abcdef"), "*** ***");
+    }
+}

@@ -1,0 +1,194 @@
+//! Beginning with nothing, and looking after what has piled up.
+
+use std::fs;
+
+use crate::small::{small, states};
+use crate::workplace::{Workplace, ended};
+
+fn said(workplace: &Workplace, arguments: &[&str]) -> String {
+    let output = workplace.command(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The way of a new user, as the README has it.
+#[test]
+fn beginner_comes_to_a_cached_rerun_and_an_explained_miss() {
+    let workplace = Workplace::new("");
+    said(&workplace, &["init", "first.yaml"]);
+    let again = workplace.command(&["init", "first.yaml"]).output().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = workplace.command(&["run", "first.yaml", "--until", "split"]);
+        let output = command.args(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        told
+    };
+
+    let first = run(&[]);
+    let second = run(&[]);
+    let why = said(&workplace, &["why", "first.yaml", "recordings", "--set", "vars.sessions=61"]);
+    let profile = said(&workplace, &["plan", "first.yaml", "--profile", "more"]);
+
+    assert_eq!(again.status.code(), Some(2));
+    assert!(first.contains("3 ran"), "{first}");
+    assert!(second.contains("3 cached"), "{second}");
+    assert!(why.contains("world.sessions: 60 → 61"), "{why}");
+    assert!(profile.contains("world.sessions: 60 → 600"), "{profile}");
+}
+
+#[test]
+fn old_results_go_and_those_of_latest_and_pinned_runs_stay() {
+    let workplace = small();
+    for seed in 1..=4 {
+        workplace.run(&["--set", &format!("vars.seed={seed}")]).done();
+        if seed == 2 {
+            said(&workplace, &["cache", "pin"]);
+        }
+    }
+    let listed = said(&workplace, &["cache", "ls"]);
+    let foreseen = said(&workplace, &["cache", "gc", "--max-age", "0s", "--dry-run"]);
+    let before = said(&workplace, &["cache", "ls"]);
+
+    let removed = said(&workplace, &["cache", "gc", "--max-age", "0s"]);
+    let state = |seed: usize| {
+        let run = workplace.run(&["--set", &format!("vars.seed={seed}")]).done();
+        run.stages["left"].state.clone()
+    };
+
+    assert_eq!(listed, before);
+    assert_eq!(foreseen.replace("would remove", "removed"), removed);
+    // `left` was made four times and `both` four times; `right` and `last` are shared by all runs.
+    assert!(removed.starts_with("removed 4 results"), "{removed} {listed}");
+    assert_eq!([state(4), state(2)], ["cached", "cached"]);
+    assert_eq!([state(1), state(3)], ["ran", "ran"]);
+}
+
+#[test]
+fn results_go_until_the_rest_is_small_enough() {
+    let workplace = small();
+    for seed in 1..=3 {
+        workplace.run(&["--set", &format!("vars.seed={seed}")]).done();
+    }
+
+    let nothing = said(&workplace, &["cache", "gc", "--max-size", "1GiB"]);
+    let all = said(&workplace, &["cache", "gc", "--max-size", "0"]);
+
+    assert!(nothing.starts_with("removed 0 results"), "{nothing}");
+    assert!(all.starts_with("removed 4 results"), "{all}");
+    assert_eq!(states(&workplace.run(&["--set", "vars.seed=3"]).done()), ["cached"; 4]);
+}
+
+/// Nothing is removed under the hands of a run.
+#[test]
+fn cache_in_use_is_not_cleaned_up() {
+    let workplace = Workplace::new(
+        "name: slow\nstages:\n  a:\n    uses: cmd\n    outputs: { out: files }\n    command: \
+         touch started; while [ ! -e go ]; do sleep 0.02; done; echo x > $HEIMDALL_OUTPUT_OUT/x\n",
+    );
+    let run = workplace.start(&[]);
+    while !workplace.path("started").exists() {
+        std::thread::yield_now();
+    }
+
+    let refused = workplace.command(&["cache", "gc"]).output().unwrap();
+    fs::write(workplace.path("go"), "").unwrap();
+
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("run is under way"));
+    ended(run).done();
+    said(&workplace, &["cache", "gc"]);
+}
+
+/// Something done to a file.
+type Harm = fn(&std::path::Path);
+
+/// Whatever happened to the file of a result, it is found, and the next run makes it again.
+#[test]
+fn damage_of_every_kind_is_found_and_mended() {
+    let harm: [(&str, Harm); 5] = [
+        ("corrupted", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[0] ^= 1;
+            rewrite(path, &bytes);
+        }),
+        ("truncated", |path| {
+            let bytes = fs::read(path).unwrap();
+            rewrite(path, &bytes[..bytes.len() - 1]);
+        }),
+        ("emptied", |path| rewrite(path, b"")),
+        ("swapped", |path| rewrite(path, b"lines of something else\n")),
+        ("removed", |path| fs::remove_file(path).unwrap()),
+    ];
+    for (name, harm) in harm {
+        let workplace = small();
+        workplace.run(&[]).done();
+        for path in store(&workplace) {
+            harm(&path);
+        }
+
+        let verify = workplace.command(&["cache", "verify"]).output().unwrap();
+        let run = workplace.run(&[]).done();
+
+        let found = String::from_utf8(verify.stdout).unwrap();
+        assert_eq!(verify.status.code(), Some(1), "{name}: {found}");
+        assert!(found.contains("left ") && found.contains("faults"), "{name}: {found}");
+        assert!(states(&run).contains(&"ran"), "{name}: {:?}", states(&run));
+        let text = fs::read_to_string(workplace.path("artifacts/small/last/out/text")).unwrap();
+        assert_eq!(text, "1\nright\n", "{name}");
+        assert!(said(&workplace, &["cache", "verify"]).contains("all sound"), "{name}");
+        assert_eq!(states(&workplace.run(&[]).done()), ["cached"; 4], "{name}");
+    }
+}
+
+/// A mode that was changed is no damage, but proves nothing either: the file is read again.
+#[test]
+fn changed_permissions_are_no_damage() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let workplace = small();
+    workplace.run(&[]).done();
+    for path in store(&workplace) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    assert_eq!(states(&workplace.run(&[]).done()), ["cached"; 4]);
+}
+
+/// What only saves work can be lost without anybody noticing.
+#[test]
+fn broken_records_cost_time_and_nothing_else() {
+    let workplace = small();
+    workplace.run(&[]).done();
+    for folder in ["runs", "stat", "copies"] {
+        for entry in fs::read_dir(workplace.path(".heimdall").join(folder)).unwrap() {
+            fs::write(entry.unwrap().path(), "{ not a record").unwrap();
+        }
+    }
+
+    let run = workplace.run(&[]).done();
+
+    assert_eq!(states(&run), ["cached"; 4]);
+    let runs = said(&workplace, &["runs"]);
+    assert_eq!(runs.lines().count(), 2, "{runs}");
+}
+
+fn store(workplace: &Workplace) -> Vec<std::path::PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![workplace.path(".heimdall/cas")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    assert!(files.len() >= 3, "{files:?}");
+    files
+}
+
+fn rewrite(path: &std::path::Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(path, bytes).unwrap();
+}
