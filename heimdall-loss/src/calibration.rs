@@ -91,6 +91,40 @@ pub fn kolmogorov_smirnov(values: &[f64]) -> Option<f64> {
     sorted.iter().enumerate().map(distance).max_by(f64::total_cmp)
 }
 
+/// Computes the expected normalized calibration error: how far the stated deviations are from the
+/// misses that happen, where deviations are alike.
+///
+/// Events are sorted by the stated standard deviation and cut into `bins` of equal size; the error
+/// is the mean over them of `|RMSE − RMV| / RMV`, with RMV the root of the mean stated variance and
+/// RMSE the root of the mean square of the misses. Each event is a stated variance and the square of
+/// its miss. `None` if there are fewer events than bins.
+///
+/// # Panics
+///
+/// If `bins` is zero.
+///
+/// # References
+///
+/// D. Levi et al., as for [`sigma_scale`], equation 5.
+pub fn normalized_calibration_error(
+    events: &[(f64 /* variance */, f64 /* square */)],
+    bins: usize,
+) -> Option<f64> {
+    assert!(bins > 0, "events are cut into at least one bin");
+    if events.len() < bins {
+        return None;
+    }
+    let mut sorted = events.to_vec();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let error = |bin: usize| {
+        let members = &sorted[bin * sorted.len() / bins..(bin + 1) * sorted.len() / bins];
+        let stated = members.iter().map(|event| event.0).sum::<f64>().sqrt();
+        let happened = members.iter().map(|event| event.1).sum::<f64>().sqrt();
+        (happened - stated).abs() / stated
+    };
+    Some((0..bins).map(error).sum::<f64>() / bins as f64)
+}
+
 /// One point of a calibration curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,6 +243,18 @@ mod tests {
 
         assert!((distance - (2.0 / 3.0 - 0.3)).abs() < 1e-12, "{distance}");
         assert_eq!(kolmogorov_smirnov(&[]), None);
+    }
+
+    /// By hand: the bins hold (1, 4), (1, 4) and (9, 9), (9, 9): |2 − 1| / 1 and 0, so ½.
+    #[test]
+    fn calibration_error_is_the_one_worked_out_by_hand() {
+        let events = [(9.0, 9.0), (1.0, 4.0), (9.0, 9.0), (1.0, 4.0)];
+
+        assert!((normalized_calibration_error(&events, 2).unwrap() - 0.5).abs() < 1e-12);
+        // Together: √(26/4) over √(20/4).
+        let together = (26.0_f64 / 20.0).sqrt() - 1.0;
+        assert!((normalized_calibration_error(&events, 1).unwrap() - together).abs() < 1e-12);
+        assert_eq!(normalized_calibration_error(&events, 5), None);
     }
 
     #[test]

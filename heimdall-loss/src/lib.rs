@@ -7,6 +7,7 @@
 //! mean, Cholesky factor, target ──gaussian_nll──▶ nats per event       (training)
 //! squared Mahalanobis distances ──coverage, sigma_scale, …──▶ honesty  (evaluation)
 //! errors in km                  ──DistanceSummary──▶ percentiles       (evaluation)
+//! miss, covariance              ──energy_score, …──▶ km                (evaluation)
 //! ```
 //!
 //! # Example
@@ -32,16 +33,20 @@
 //! ```
 
 mod calibration;
+mod conformal;
 mod distance;
 mod gaussian_nll;
 mod mixture_nll;
+mod score;
 mod weighted_nll;
 
 pub use calibration::{
     CalibrationPoint, NORMAL_QUANTILE_95, calibration_curve, coverage, kolmogorov_smirnov,
-    probability_integral_transform, sigma_scale, wilson_interval,
+    normalized_calibration_error, probability_integral_transform, sigma_scale, wilson_interval,
 };
+pub use conformal::conformal_limit;
 pub use distance::{DistanceSummary, percentile};
 pub use gaussian_nll::{diagonal_gaussian_nll, gaussian_nll, gaussian_nll_each};
 pub use mixture_nll::{MixtureComponent, mixture_nll_each};
+pub use score::{energy_score, gaussian_crps};
 pub use weighted_nll::{beta_nll_each, mean_square_each, weighted_mean};
