@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
-use heimdall_features::{ClassicalFix, FeatureMap, ReceiverScalars};
+use heimdall_features::{ArrivalTime, ClassicalFix, FeatureMap, ReceiverScalars};
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
-use crate::shard::{INDEX_FILE, Index, Precision, shard_layout};
+use crate::shard::{ARRIVAL_NUMBERS, INDEX_FILE, Index, Precision, shard_layout};
 use crate::{DataError, EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Part};
 
 /// Longest header of a shard that is believed, in bytes; a real one has some three hundred.
@@ -44,6 +44,8 @@ struct OpenShard {
     file: Mutex<File>,
     /// Event of the folder that is the first one here.
     first: usize,
+    /// Absent in version 1.
+    arrivals_start: Option<u64>,
     scalars_start: u64,
     /// Version 1 of the format has none.
     fix_start: Option<u64>,
@@ -223,14 +225,16 @@ impl OpenShard {
             return Err(damaged(format!("{expected} bytes"), format!("{byte_count} bytes")));
         }
 
-        let start = |name| {
-            let info = metadata.info(name).expect("the layout was just compared");
-            8 + length + info.data_offsets.0 as u64
+        let found = |name: &str| {
+            let has = layout.iter().any(|(expected, _)| *expected == name);
+            let info = metadata.info(name).filter(|_| has)?;
+            Some(8 + length + info.data_offsets.0 as u64)
         };
-        let has_fix = layout.iter().any(|(name, _)| *name == "fix");
+        let start = |name| found(name).expect("the layout was just compared");
         Ok(Self {
+            arrivals_start: found("arrivals"),
             scalars_start: start("scalars"),
-            fix_start: has_fix.then(|| start("fix")),
+            fix_start: found("fix"),
             levels_start: start("levels"),
             present_start: start("present"),
             file: Mutex::new(file),
@@ -251,15 +255,18 @@ impl OpenShard {
         let mut scalars = vec![0; shape.receivers * ReceiverScalars::COUNT * 4];
         let mut fix = vec![0; ClassicalFix::COUNT * 4];
         let mut present = vec![0; shape.receivers];
+        let mut arrivals = vec![0; shape.receivers * ARRIVAL_NUMBERS * 8];
         {
             // A thread that panicked while it held the file left nothing half-changed behind.
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            for (start, buffer) in [
+            let tensors = [
                 (Some(self.levels_start), &mut levels),
                 (Some(self.scalars_start), &mut scalars),
                 (self.fix_start, &mut fix),
                 (Some(self.present_start), &mut present),
-            ] {
+                (self.arrivals_start, &mut arrivals),
+            ];
+            for (start, buffer) in tensors {
                 let Some(start) = start else { continue };
                 file.seek(SeekFrom::Start(start + (event * buffer.len()) as u64))?;
                 file.read_exact(buffer)?;
@@ -280,7 +287,11 @@ impl OpenShard {
             .collect();
         let fix = floats(&fix).try_into().expect("the row has its length");
         let fix = ClassicalFix::from_row(fix);
-        Ok(FeatureMap { shape, levels_db, scalars, fix })
+        let arrivals = match self.arrivals_start {
+            Some(_) => arrivals_from_bytes(&arrivals),
+            None => vec![None; shape.receivers],
+        };
+        Ok(FeatureMap { shape, levels_db, scalars, arrivals, fix })
     }
 }
 
@@ -288,6 +299,16 @@ impl OpenShard {
 fn floats(bytes: &[u8]) -> Vec<f32> {
     let (quads, _) = bytes.as_chunks::<4>();
     quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect()
+}
+
+/// Undoes what the writer does with arrivals.
+fn arrivals_from_bytes(bytes: &[u8]) -> Vec<Option<ArrivalTime>> {
+    let (values, _) = bytes.as_chunks::<8>();
+    let values: Vec<f64> = values.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+    let (rows, _) = values.as_chunks::<ARRIVAL_NUMBERS>();
+    rows.iter()
+        .map(|&[time_s, sigma_s]| (!time_s.is_nan()).then_some(ArrivalTime { time_s, sigma_s }))
+        .collect()
 }
 
 /// Reads the description of a folder, its version first.
@@ -314,6 +335,8 @@ fn read_index(path: &Path) -> Result<Index, DataError> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use heimdall_features::{FeatureShape, ReceiverScalars};
 
     use super::*;
     use crate::ShardWriter;
@@ -350,24 +373,66 @@ mod tests {
         }
     }
 
-    /// Version 1 is version 2 without the tensor of the fixes.
+    /// Numbers without levels, and numbers that nobody measured, survive; NaN is told by its bits.
     #[test]
-    fn first_version_is_read_without_fixes() {
+    fn measurements_without_samples_survive() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = FeatureHeader {
+            shape: FeatureShape::without_levels(2),
+            features: None,
+            sample_rate_hz: None,
+            ..header(2, 4, 3)
+        };
+        let measured = feature_map(header.shape, 2).scalars[0].expect("another one is absent");
+        let scalars = ReceiverScalars { noise_psd_db: f32::NAN, ..measured };
+        let arrival = ArrivalTime { time_s: 1.234_567_890_123e-3, sigma_s: 1e-7 };
+        let mut writer = ShardWriter::create(folder.path(), &header).unwrap();
+        let features =
+            FeatureMap::of_measurements(vec![Some(scalars), None], vec![None, Some(arrival)]);
+        writer.push(label(0), &features).unwrap();
+        writer.finish().unwrap();
+
+        let (_, read) = HeimdallDataset::open(folder.path()).unwrap().get(0).unwrap();
+
+        assert_eq!(read.arrivals, features.arrivals);
+        assert_eq!((read.levels_db.len(), read.scalars[1]), (0, None));
+        let scalars = read.scalars[0].unwrap();
+        assert!(scalars.noise_psd_db.is_nan() && !scalars.power_db.is_nan());
+    }
+
+    /// Version 1 is version 2 without fixes and arrivals, and without times and waveforms of the events.
+    #[test]
+    fn first_version_is_read_without_fixes_and_arrivals() {
         let folder = tempfile::tempdir().unwrap();
         dataset(folder.path(), 3);
         let index = folder.path().join(INDEX_FILE);
-        let text = fs::read_to_string(&index).unwrap();
-        fs::write(&index, text.replace("\"format_version\": 2", "\"format_version\": 1")).unwrap();
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        json["header"]["format_version"] = 1.into();
+        for event in json["events"].as_array_mut().unwrap() {
+            let event = event.as_object_mut().unwrap();
+            event.remove("time").unwrap();
+            event.remove("waveform").unwrap();
+        }
+        fs::write(&index, json.to_string()).unwrap();
         let shard = folder.path().join("shard-00000.safetensors");
         let bytes = fs::read(&shard).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let kept: Vec<_> = tensors.iter().filter(|(name, _)| *name != "fix").collect();
+        let is_new = |name| ["arrivals", "fix"].contains(&name);
+        let kept: Vec<_> = tensors.iter().filter(|(name, _)| !is_new(*name)).collect();
         fs::write(&shard, safetensors::serialize(kept, None).unwrap()).unwrap();
 
         let dataset = HeimdallDataset::open(folder.path()).unwrap();
 
-        let expected = FeatureMap { fix: None, ..feature_map(header(2, 4, 3).shape, 1) };
-        assert_eq!(dataset.get(1).unwrap(), (label(1), expected));
+        let expected = FeatureMap {
+            arrivals: vec![None; 2],
+            fix: None,
+            ..feature_map(header(2, 4, 3).shape, 1)
+        };
+        assert_eq!(
+            dataset.get(1).unwrap(),
+            (EventLabel { time: None, waveform: None, ..label(1) }, expected)
+        );
     }
 
     #[test]

@@ -487,6 +487,22 @@ pub enum DataError {
         actual: f64,
     },
 
+    /// A split by time takes the time of every event.
+    #[error("the event `{event}` has no time, by which it could be split")]
+    NoTime {
+        /// Name of the event.
+        event: String,
+    },
+
+    /// A list of a split names what does not exist.
+    #[error("`lists` names the group `{name}`, but no event with a position is of this {by}")]
+    UnknownGroup {
+        /// The name.
+        name: String,
+        /// What the groups are.
+        by: crate::SplitBy,
+    },
+
     /// A part of a split has no group.
     #[error(
         "the part `{part}` is empty: {groups} groups by {by} are too few for a ratio of {ratio}"

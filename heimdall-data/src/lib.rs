@@ -46,5 +46,5 @@ pub use recording::{
     check_recording, export_sigmf, read_npy, read_recording, write_npy, write_npy_table,
 };
 pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
-pub use split::{Part, SplitBy, SplitConfig, SplitRatio, split};
+pub use split::{Part, SplitBy, SplitConfig, SplitLists, SplitRatio, split};
 pub use store::Recordings;

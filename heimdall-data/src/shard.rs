@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! features.json                what the features are, the events in order, the shards; written last
-//! shard-00000.safetensors      scalars  [events, receivers, 6]              f32
-//! shard-00001.safetensors      fix      [events, 6]                         f32, in km and km²
+//! shard-00000.safetensors      arrivals [events, receivers, 2]              f64, in s
+//! shard-00001.safetensors      scalars  [events, receivers, 6]              f32
+//! …                            fix      [events, 6]                         f32, in km and km²
 //! …                            levels   [events, receivers, bands, frames]  f16 or f32, in dB
 //!                              present  [events, receivers]                 u8, 0 or 1
 //! ```
 //!
-//! Version 1 had no `fix`; it is read as features without one.
+//! An arrival is its time and its standard deviation. What was not measured is NaN. Where nothing
+//! was measured by samples, there are no bands and no frames. Version 1 had no `arrivals` and no
+//! `fix`, and events had neither time nor waveform.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,7 +19,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
+use heimdall_features::{
+    ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars, UtcTime,
+};
 use heimdall_geo::{LocalFrame, LocalPosition, Receiver};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -30,8 +35,11 @@ pub const FEATURE_FORMAT_VERSION: u32 = 2;
 /// Name of the file that describes a folder of features.
 pub(crate) const INDEX_FILE: &str = "features.json";
 
-/// Oldest version whose shards hold the classical fix of each event.
-pub(crate) const FIX_FORMAT_VERSION: u32 = 2;
+/// Oldest version whose shards hold arrivals and the classical fix of each event.
+const SECOND_FORMAT_VERSION: u32 = 2;
+
+/// Numbers that are kept of each arrival: time and standard deviation.
+pub(crate) const ARRIVAL_NUMBERS: usize = 2;
 
 /// Most events in a shard.
 const EVENTS_PER_SHARD_MAX: usize = 1024;
@@ -51,10 +59,11 @@ pub struct FeatureHeader {
     pub receivers: Vec<Receiver>,
     /// Plane of the positions.
     pub frame: LocalFrame,
-    /// How the features were extracted.
-    pub features: FeatureConfig,
+    /// How the features were extracted; `None` where they were measured without samples, and
+    /// together with the sample rate.
+    pub features: Option<FeatureConfig>,
     /// Sample rate that the extractor was planned for, in Hz.
-    pub sample_rate_hz: f64,
+    pub sample_rate_hz: Option<f64>,
 }
 
 /// What is known of an event besides its features.
@@ -69,6 +78,12 @@ pub struct EventLabel {
     pub source: String,
     /// Where the source was, in the plane of the header; `None` if nobody knows.
     pub position_km: Option<LocalPosition>,
+    /// When it was; `None` if nobody knows.
+    #[serde(default)]
+    pub time: Option<UtcTime>,
+    /// What was transmitted, such as `nbfm_voice`; `None` if nobody knows.
+    #[serde(default)]
+    pub waveform: Option<String>,
 }
 
 /// How levels are stored.
@@ -146,6 +161,7 @@ pub struct ShardWriter {
 #[derive(Debug, Default)]
 struct PendingShard {
     events: usize,
+    arrivals: Vec<u8>,
     scalars: Vec<u8>,
     fix: Vec<u8>,
     levels: Vec<u8>,
@@ -175,11 +191,19 @@ impl ShardWriter {
         if header.shape.receivers != header.receivers.len() {
             return mismatch("shape.receivers", header.receivers.len(), header.shape.receivers);
         }
-        if header.shape.is_empty() {
+        let FeatureShape { receivers, bands, frames } = header.shape;
+        if receivers == 0 || (bands == 0) != (frames == 0) {
             return Err(DataError::HeaderMismatch {
                 field: "shape",
-                expected: "at least one receiver, band and frame".to_owned(),
+                expected: "at least one receiver, and bands and frames or none of them".to_owned(),
                 actual: format!("{:?}", header.shape),
+            });
+        }
+        if header.features.is_some() != header.sample_rate_hz.is_some() {
+            return Err(DataError::HeaderMismatch {
+                field: "sample_rate_hz",
+                expected: "given together with `features`".to_owned(),
+                actual: format!("{:?}", header.sample_rate_hz),
             });
         }
         fs::create_dir_all(folder)
@@ -220,7 +244,8 @@ impl ShardWriter {
         let shape = self.header.shape;
         let fits = features.shape == shape
             && features.levels_db.len() == shape.len()
-            && features.scalars.len() == shape.receivers;
+            && features.scalars.len() == shape.receivers
+            && features.arrivals.len() == shape.receivers;
         if !fits {
             return Err(DataError::HeaderMismatch {
                 field: "shape",
@@ -289,7 +314,15 @@ impl ShardWriter {
         let length = (header.len() as u64).to_le_bytes();
         write_renamed(
             &self.folder.join(&file),
-            &[&length, &header, &pending.scalars, &pending.fix, &pending.levels, &pending.present],
+            &[
+                &length,
+                &header,
+                &pending.arrivals,
+                &pending.scalars,
+                &pending.fix,
+                &pending.levels,
+                &pending.present,
+            ],
         )?;
         self.shards.push(ShardEntry { file, events: pending.events });
         Ok(())
@@ -299,9 +332,16 @@ impl ShardWriter {
 impl PendingShard {
     /// Appends an event.
     fn push(&mut self, features: &FeatureMap, precision: Precision) {
-        self.scalars.extend(features.scalar_rows().flat_map(f32::to_le_bytes));
+        let rows = features.scalars.iter().flat_map(|scalars| {
+            scalars.as_ref().map_or([0.0; ReceiverScalars::COUNT], ReceiverScalars::to_row)
+        });
+        self.scalars.extend(rows.flat_map(f32::to_le_bytes));
         self.present.extend(features.scalars.iter().map(|scalars| u8::from(scalars.is_some())));
         self.fix.extend(ClassicalFix::to_row(features.fix).into_iter().flat_map(f32::to_le_bytes));
+        for arrival in &features.arrivals {
+            let row = arrival.map_or([f64::NAN; ARRIVAL_NUMBERS], |a| [a.time_s, a.sigma_s]);
+            self.arrivals.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+        }
         let levels = features.levels_db.iter();
         match precision {
             Precision::F16 => {
@@ -315,7 +355,7 @@ impl PendingShard {
 
 /// Events that a full shard has.
 fn events_per_shard(shape: FeatureShape, precision: Precision) -> usize {
-    (SHARD_BYTES_MAX / (shape.len() * precision.bytes())).clamp(1, EVENTS_PER_SHARD_MAX)
+    (SHARD_BYTES_MAX / (shape.len() * precision.bytes()).max(1)).clamp(1, EVENTS_PER_SHARD_MAX)
 }
 
 /// Tensors of a shard in the order of their bytes, the ones with the larger elements first.
@@ -325,15 +365,17 @@ pub(crate) fn shard_layout(
     events: usize,
 ) -> Vec<(&'static str, TensorInfo)> {
     let FeatureShape { receivers, bands, frames } = header.shape;
+    let arrivals = ("arrivals", Dtype::F64, 8, vec![events, receivers, ARRIVAL_NUMBERS]);
     let scalars = ("scalars", Dtype::F32, 4, vec![events, receivers, ReceiverScalars::COUNT]);
     let fix = ("fix", Dtype::F32, 4, vec![events, ClassicalFix::COUNT]);
     let levels =
         ("levels", precision.dtype(), precision.bytes(), vec![events, receivers, bands, frames]);
     let present = ("present", Dtype::U8, 1, vec![events, receivers]);
 
-    let has_fix = header.format_version >= FIX_FORMAT_VERSION;
+    let is_second = header.format_version >= SECOND_FORMAT_VERSION;
+    let (arrivals, fix) = (is_second.then_some(arrivals), is_second.then_some(fix));
     let mut from = 0;
-    [Some(scalars), has_fix.then_some(fix), Some(levels), Some(present)]
+    [arrivals, Some(scalars), fix, Some(levels), Some(present)]
         .into_iter()
         .flatten()
         .map(|(name, dtype, element_bytes, shape)| {

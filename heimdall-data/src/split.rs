@@ -1,48 +1,18 @@
 //! Which events train, which ones test, and no group on both sides.
 
-use std::collections::{BTreeSet, HashMap};
+mod group;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, EventLabel};
 
-/// What a split never cuts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SplitBy {
-    /// Events of one source stay together: the honest choice for new transmitters.
-    #[default]
-    Source,
-    /// Events of one session stay together.
-    Session,
-    /// Nothing stays together: the same source is in training and test, which flatters.
-    Event,
-}
-
-impl SplitBy {
-    /// Name of the group that an event belongs to.
-    fn group(self, label: &EventLabel) -> &str {
-        match self {
-            Self::Source => &label.source,
-            Self::Session => &label.session,
-            Self::Event => &label.event,
-        }
-    }
-}
-
-impl fmt::Display for SplitBy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Source => "source",
-            Self::Session => "session",
-            Self::Event => "event",
-        })
-    }
-}
+pub use group::SplitBy;
 
 /// What an event is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// The network learns from it.
@@ -107,16 +77,63 @@ impl SplitRatio {
     }
 }
 
-/// How events are divided into parts.
+/// Groups that belong to a part, whatever the ratio.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitLists {
+    /// Groups of [`Part::Train`].
+    pub train: Vec<String>,
+    /// Groups of [`Part::Validation`].
+    pub validation: Vec<String>,
+    /// Groups of [`Part::Calibration`].
+    pub calibration: Vec<String>,
+    /// Groups of [`Part::Test`].
+    pub test: Vec<String>,
+}
+
+impl SplitLists {
+    /// All listed groups with their parts.
+    fn entries(&self) -> impl Iterator<Item = (&str, Part)> {
+        let Self { train, validation, calibration, test } = self;
+        [train, validation, calibration, test]
+            .into_iter()
+            .zip(Part::DEALT)
+            .flat_map(|(names, part)| names.iter().map(move |name| (name.as_str(), part)))
+    }
+}
+
+/// How events are divided into parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitConfig {
     /// What is never cut.
     pub by: SplitBy,
+    /// Side of a spatial block, in km. A block is named by its place, as in `-3,12`: so many sides
+    /// to the east of the origin and to the north.
+    pub block_km: f64,
+    /// Length of a period of time, in hours: a day, by default. A period is named by its start, as
+    /// in `2022-07-05T00:00:00Z`.
+    pub period_hours: f64,
     /// Share of the groups that each part gets; the rest is unused.
     pub ratio: SplitRatio,
+    /// Groups that belong to a part, whatever the ratio: the names of sources, sessions or events,
+    /// of blocks or of periods. The others are dealt out.
+    pub lists: SplitLists,
     /// Seed of the order in which groups are dealt out.
     pub seed: u64,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        Self {
+            by: SplitBy::default(),
+            block_km: 10.0,
+            period_hours: 24.0,
+            ratio: SplitRatio::default(),
+            lists: SplitLists::default(),
+            seed: 0,
+        }
+    }
 }
 
 impl SplitConfig {
@@ -138,6 +155,21 @@ impl SplitConfig {
                 return Err(DataError::InvalidSplit { field, expected: "between 0 and 1", actual });
             }
         }
+        for (field, actual) in [("block_km", self.block_km), ("period_hours", self.period_hours)] {
+            if !(actual > 0.0 && actual.is_finite()) {
+                let expected = "finite and above 0";
+                return Err(DataError::InvalidSplit { field, expected, actual });
+            }
+        }
+        let mut listed = BTreeSet::new();
+        for (name, _) in self.lists.entries() {
+            if !listed.insert(name) {
+                return Err(DataError::Duplicate {
+                    kind: "group in `lists`",
+                    name: name.to_owned(),
+                });
+            }
+        }
         let sum = train + validation + calibration + test;
         // Four decimal numbers that add up to one may add up to a little more in binary.
         if sum > 1.0 + 1e-9 {
@@ -154,8 +186,9 @@ impl SplitConfig {
 /// Divides events into parts, cutting no group.
 ///
 /// Groups are put into an order that depends on the seed and on their names alone, and dealt out by
-/// the ratios. So the order of the events does not matter, and neither do events without a
-/// position: these are [`Part::Unused`], whatever group they are of.
+/// the ratios; periods of time keep their own order, so that what is tested is later than what was
+/// learned. So the order of the events does not matter, and neither do events without a position:
+/// these are [`Part::Unused`], whatever group they are of.
 ///
 /// # Shapes
 ///
@@ -164,42 +197,61 @@ impl SplitConfig {
 ///
 /// # Errors
 ///
-/// - [`DataError::InvalidSplit`] if `config` breaks one of its rules.
+/// - [`DataError::InvalidSplit`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
+/// - [`DataError::NoTime`] if periods of time are to be kept, and an event has no time.
+/// - [`DataError::UnknownGroup`] if a list names a group that no event is of.
 /// - [`DataError::EmptyPart`] if a part has a ratio above zero, but there are too few groups for it
 ///   to get one.
 pub fn split(labels: &[EventLabel], config: &SplitConfig) -> Result<Vec<Part>, DataError> {
     config.validate()?;
-    let names: BTreeSet<&str> = labels
-        .iter()
-        .filter(|label| label.position_km.is_some())
-        .map(|label| config.by.group(label))
-        .collect();
-    let mut groups: Vec<([u8; 32], &str)> =
-        names.into_iter().map(|name| (rank(config.seed, name), name)).collect();
-    groups.sort_unstable();
+    let groups: Vec<Option<String>> =
+        labels.iter().map(|label| config.group(label)).collect::<Result<_, _>>()?;
+    let names: BTreeSet<&str> = groups.iter().flatten().map(String::as_str).collect();
 
-    let mut parts = HashMap::with_capacity(groups.len());
+    let mut parts: HashMap<&str, Part> = config.lists.entries().collect();
+    if let Some(name) = parts.keys().find(|name| !names.contains(*name)) {
+        return Err(DataError::UnknownGroup { name: (*name).to_owned(), by: config.by });
+    }
+    let listed: BTreeSet<Part> = parts.values().copied().collect();
+    let left: Vec<&str> = names.into_iter().filter(|name| !parts.contains_key(name)).collect();
+    parts.extend(deal(left, config, &listed)?);
+    Ok(groups
+        .iter()
+        .map(|group| match group {
+            Some(group) => parts.get(group.as_str()).copied().unwrap_or(Part::Unused),
+            None => Part::Unused,
+        })
+        .collect())
+}
+
+/// Deals groups out by the ratios; a part in `listed` has some already, and may get none.
+fn deal<'a>(
+    mut names: Vec<&'a str>,
+    config: &SplitConfig,
+    listed: &BTreeSet<Part>,
+) -> Result<BTreeMap<&'a str, Part>, DataError> {
+    // The names of periods are in the order of time.
+    if config.by != SplitBy::Time {
+        names.sort_by_cached_key(|name| (rank(config.seed, name), *name));
+    }
+    let mut parts = BTreeMap::new();
     let (mut share, mut first) = (0.0, 0);
     for part in Part::DEALT {
         share += config.ratio.of(part);
-        // The count is an integer of at most `groups.len()`, up to rounding of the shares.
-        let end = ((share * groups.len() as f64).round() as usize).min(groups.len());
-        if config.ratio.of(part) > 0.0 && end == first {
+        // The count is an integer of at most `names.len()`, up to rounding of the shares.
+        let end = ((share * names.len() as f64).round() as usize).min(names.len());
+        if config.ratio.of(part) > 0.0 && end == first && !listed.contains(&part) {
             return Err(DataError::EmptyPart {
                 part,
                 ratio: config.ratio.of(part),
                 by: config.by,
-                groups: groups.len(),
+                groups: names.len(),
             });
         }
-        parts.extend(groups[first..end].iter().map(|&(_, name)| (name, part)));
+        parts.extend(names[first..end].iter().map(|&name| (name, part)));
         first = end;
     }
-    let part_of = |label: &EventLabel| match label.position_km {
-        Some(_) => parts.get(config.by.group(label)).copied().unwrap_or(Part::Unused),
-        None => Part::Unused,
-    };
-    Ok(labels.iter().map(part_of).collect())
+    Ok(parts)
 }
 
 /// Place of a group in the shuffled order.
@@ -210,128 +262,4 @@ fn rank(seed: u64, name: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::label;
-
-    fn ratio(train: f64, validation: f64, calibration: f64, test: f64) -> SplitRatio {
-        SplitRatio { train, validation, calibration, test }
-    }
-
-    /// Labels of events whose sources have these numbers of events.
-    fn labels_of(events_per_source: &[usize]) -> Vec<EventLabel> {
-        let mut labels = Vec::new();
-        for (source, &events) in events_per_source.iter().enumerate() {
-            for _ in 0..events {
-                let mut label = label(labels.len());
-                label.source = format!("source {source}");
-                labels.push(label);
-            }
-        }
-        labels
-    }
-
-    #[test]
-    fn ratios_are_shares_of_groups() {
-        let labels = labels_of(&[3; 40]);
-        let config = SplitConfig { ratio: ratio(0.5, 0.25, 0.125, 0.05), ..SplitConfig::default() };
-
-        let parts = split(&labels, &config).unwrap();
-
-        let count = |part| parts.iter().filter(|&&actual| actual == part).count();
-        assert_eq!(Part::DEALT.map(count), [60, 30, 15, 6]);
-        assert_eq!(count(Part::Unused), 9);
-    }
-
-    #[test]
-    fn other_seed_is_another_split() {
-        let labels = labels_of(&[1; 40]);
-        let with = |seed| split(&labels, &SplitConfig { seed, ..SplitConfig::default() }).unwrap();
-
-        assert_ne!(with(1), with(2));
-    }
-
-    #[test]
-    fn event_without_position_is_unused() {
-        let mut labels = labels_of(&[2; 20]);
-        labels[5].position_km = None;
-
-        let parts = split(&labels, &SplitConfig::default()).unwrap();
-
-        assert_eq!(parts[5], Part::Unused);
-        assert_eq!(parts.iter().filter(|&&part| part == Part::Unused).count(), 1);
-    }
-
-    #[test]
-    fn part_without_a_group_is_refused_by_name() {
-        let error = split(&labels_of(&[50; 4]), &SplitConfig::default()).unwrap_err();
-
-        let expected = "the part `validation` is empty: 4 groups by source are too few for a \
-                        ratio of 0.1";
-        assert_eq!(error.to_string(), expected);
-    }
-
-    #[test]
-    fn part_of_ratio_zero_may_be_empty() {
-        let config = SplitConfig { ratio: ratio(0.8, 0.2, 0.0, 0.0), ..SplitConfig::default() };
-
-        let parts = split(&labels_of(&[2; 5]), &config).unwrap();
-
-        assert!(parts.iter().all(|part| matches!(part, Part::Train | Part::Validation)));
-    }
-
-    #[test]
-    fn ratios_beyond_their_rules_are_refused() {
-        let cases = [
-            (ratio(0.8, 0.2, 0.1, 0.0), "sum"),
-            (ratio(-0.1, 0.2, 0.1, 0.0), "train"),
-            (ratio(0.5, f64::NAN, 0.1, 0.0), "validation"),
-        ];
-        for (ratio, field) in cases {
-            let config = SplitConfig { ratio, ..SplitConfig::default() };
-
-            let error = split(&labels_of(&[2; 20]), &config).unwrap_err();
-
-            assert!(error.to_string().contains(field), "{error}");
-        }
-    }
-
-    #[test]
-    fn misspelt_group_is_refused() {
-        let error = serde_json::from_str::<SplitConfig>(r#"{"by": "sources"}"#).unwrap_err();
-
-        assert!(error.to_string().contains("sources"), "{error}");
-    }
-
-    proptest! {
-        /// No group is cut, every event gets a part, and only names and seed matter.
-        #[test]
-        fn groups_stay_whole_in_any_order(
-            events_per_source in prop::collection::vec(1_usize..5, 12..40),
-            seed in any::<u64>(),
-            by in prop_oneof![Just(SplitBy::Source), Just(SplitBy::Session), Just(SplitBy::Event)],
-            rotation in 0_usize..100,
-        ) {
-            let mut labels = labels_of(&events_per_source);
-            let config = SplitConfig { by, seed, ..SplitConfig::default() };
-
-            let parts = split(&labels, &config).unwrap();
-
-            let mut part_of_group = HashMap::new();
-            for (label, &part) in labels.iter().zip(&parts) {
-                let group = by.group(label).to_owned();
-                prop_assert_eq!(*part_of_group.entry(group).or_insert(part), part);
-            }
-            for part in Part::DEALT {
-                prop_assert!(parts.contains(&part));
-            }
-            let rotation = rotation % labels.len();
-            labels.rotate_left(rotation);
-            let mut rotated = split(&labels, &config).unwrap();
-            rotated.rotate_right(rotation);
-            prop_assert_eq!(rotated, parts);
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
+use heimdall_features::{
+    ArrivalTime, ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars, UtcTime,
+};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 
 use crate::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter};
@@ -27,8 +29,8 @@ pub(crate) fn header(receivers: usize, bands: usize, frames: usize) -> FeatureHe
             })
             .collect(),
         frame: LocalFrame { origin },
-        features: FeatureConfig { bands, frames, ..FeatureConfig::default() },
-        sample_rate_hz: 24_000.0,
+        features: Some(FeatureConfig { bands, frames, ..FeatureConfig::default() }),
+        sample_rate_hz: Some(24_000.0),
     }
 }
 
@@ -39,6 +41,8 @@ pub(crate) fn label(event: usize) -> EventLabel {
         session: format!("session-{}", event / 2),
         source: format!("source-{}", event / 4),
         position_km: Some(LocalPosition { east_km: event as f64, north_km: -0.5 * event as f64 }),
+        time: Some(UtcTime { seconds: 3600 * event as i64, nanoseconds: 0 }),
+        waveform: Some("nbfm_voice".to_owned()),
     }
 }
 
@@ -65,7 +69,15 @@ pub(crate) fn feature_map(shape: FeatureShape, event: usize) -> FeatureMap {
             })
         })
         .collect();
-    FeatureMap { shape, levels_db, scalars, fix: fix(event) }
+    let arrivals = (0..shape.receivers)
+        .map(|receiver| {
+            (receiver != absent && event.is_multiple_of(2)).then(|| ArrivalTime {
+                time_s: 1e-3 / (1.0 + receiver as f64),
+                sigma_s: 1e-7 * event as f64,
+            })
+        })
+        .collect();
+    FeatureMap { shape, levels_db, scalars, arrivals, fix: fix(event) }
 }
 
 /// A fix for two of three events, of which every other is ambiguous.

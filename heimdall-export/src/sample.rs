@@ -120,6 +120,7 @@ pub(crate) fn features(count: usize) -> Vec<FeatureMap> {
             covariance_km2: [0.04 + event as f32, 0.1, 2.5],
             ambiguous: event % 3 == 2,
         }),
+        arrivals: vec![None; shape().receivers],
     };
     (0..count).map(map).collect()
 }

@@ -11,7 +11,7 @@ use crate::moments::SampleMoments;
 use crate::scalars::{Channel, PSD_MIN, independent_averages, receiver_scalars};
 use crate::stft::check_sample_rate;
 use crate::transform::Transform;
-use crate::{FeatureError, ReceiverFeatures};
+use crate::{FeatureError, ReceiverFeatures, ScalarAccuracy};
 
 /// Turns recordings of one sample rate into features.
 ///
@@ -72,6 +72,19 @@ impl FeatureExtractor {
             });
         }
         Ok(Self { config: config.clone(), transform, bank, channel })
+    }
+
+    /// Computes how well the scalars of recordings of this length are known.
+    ///
+    /// # Errors
+    ///
+    /// [`FeatureError::Empty`] and [`FeatureError::TooShort`] if `sample_count` is below
+    /// `fft_length`.
+    pub fn accuracy(&self, sample_count: usize) -> Result<ScalarAccuracy, FeatureError> {
+        let FeatureConfig { fft_length, frames, .. } = self.config;
+        let plan = FramePlan::new(sample_count, fft_length, frames)?;
+        let averages = independent_averages(fft_length, plan.hop_length(), plan.transforms());
+        Ok(ScalarAccuracy::of(&self.channel, averages))
     }
 
     /// The configuration that the extractor was made with.

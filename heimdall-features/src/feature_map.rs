@@ -15,6 +15,11 @@ pub struct FeatureShape {
 }
 
 impl FeatureShape {
+    /// The shape of events that were measured without samples: there are no levels by band.
+    pub fn without_levels(receivers: usize) -> Self {
+        Self { receivers, bands: 0, frames: 0 }
+    }
+
     /// Values of one event.
     pub fn len(&self) -> usize {
         self.receivers * self.bands * self.frames
@@ -27,6 +32,9 @@ impl FeatureShape {
 }
 
 /// Numbers about one recording that a spectrogram does not show directly.
+///
+/// The extractor knows all of them. What was measured without samples may lack some, which are NaN
+/// then: a table of levels has no noise, and a simulation of levels no bandwidth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiverScalars {
@@ -106,6 +114,17 @@ impl ClassicalFix {
     }
 }
 
+/// When a signal arrived at a receiver, by its time stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrivalTime {
+    /// Time after an instant that all receivers of an event have in common, in s. When the signal
+    /// was emitted is not known.
+    pub time_s: f64,
+    /// Standard deviation by noise and clock, in s; multipath comes on top.
+    pub sigma_s: f64,
+}
+
 /// Features of what one receiver recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverFeatures {
@@ -128,12 +147,32 @@ pub struct FeatureMap {
     pub levels_db: Vec<f32>,
     /// `[receivers]`; `None` where a receiver recorded nothing.
     pub scalars: Vec<Option<ReceiverScalars>>,
+    /// `[receivers]`; `None` where no time of arrival was measured.
+    pub arrivals: Vec<Option<ArrivalTime>>,
     /// Where a classical method puts the transmitter; `None` where none was asked or none has an
     /// answer.
     pub fix: Option<ClassicalFix>,
 }
 
 impl FeatureMap {
+    /// Puts together what receivers measured without samples: numbers, and no levels.
+    ///
+    /// # Shapes
+    ///
+    /// - `scalars`, `arrivals`: `[receivers]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is not one arrival, or its absence, for each receiver.
+    pub fn of_measurements(
+        scalars: Vec<Option<ReceiverScalars>>,
+        arrivals: Vec<Option<ArrivalTime>>,
+    ) -> Self {
+        assert_eq!(scalars.len(), arrivals.len(), "one arrival or none per receiver");
+        let shape = FeatureShape::without_levels(scalars.len());
+        Self { shape, levels_db: Vec::new(), scalars, arrivals, fix: None }
+    }
+
     /// Puts the features of the receivers together, in the order of the network, without a fix.
     ///
     /// # Shapes
@@ -162,13 +201,16 @@ impl FeatureMap {
             levels_db.extend(features.levels_db);
             scalars.push(Some(features.scalars));
         }
-        Self { shape, levels_db, scalars, fix: None }
+        Self { shape, levels_db, scalars, arrivals: vec![None; shape.receivers], fix: None }
     }
 
-    /// Lays the numbers of all receivers out, `[receivers, 6]`; zeros where one recorded nothing.
+    /// Lays the numbers of all receivers out, `[receivers, 6]`; zeros where one recorded nothing, and
+    /// where a number was not measured.
     pub fn scalar_rows(&self) -> impl Iterator<Item = f32> {
         self.scalars.iter().flat_map(|scalars| {
-            scalars.as_ref().map_or([0.0; ReceiverScalars::COUNT], ReceiverScalars::to_row)
+            let row =
+                scalars.as_ref().map_or([0.0; ReceiverScalars::COUNT], ReceiverScalars::to_row);
+            row.map(|number| if number.is_nan() { 0.0 } else { number })
         })
     }
 

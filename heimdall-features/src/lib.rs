@@ -43,6 +43,7 @@
 //! Samples are relative to full scale, `FS`; densities are in `FS²/Hz`; levels are in dB. Frequencies
 //! are in hertz, times in seconds.
 
+mod accuracy;
 mod averager;
 mod band;
 mod cepstrum;
@@ -73,12 +74,15 @@ mod stft;
 mod testing;
 mod transform;
 
+pub use accuracy::ScalarAccuracy;
 pub use delay::{DelayEstimate, measure_delay};
 pub use delay_config::DelayConfig;
 pub use error::{FeatureError, Which};
 pub use extractor::{FeatureExtractor, FeatureStream};
 pub use feature_config::{FeatureConfig, LevelReference};
-pub use feature_map::{ClassicalFix, FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars};
+pub use feature_map::{
+    ArrivalTime, ClassicalFix, FeatureMap, FeatureShape, ReceiverFeatures, ReceiverScalars,
+};
 pub use filter_bank::{BandScaling, EmptyBands, FilterBank, FilterBankConfig, FilterBankKind};
 pub use frames::FramePlan;
 pub use iq::{ClockQuality, IqRecording, UtcTime};

@@ -235,6 +235,7 @@ mod tests {
             shape: FeatureShape { receivers: 2, bands: 1, frames: 2 },
             levels_db: vec![3.0, 5.0, 0.0, 0.0],
             scalars: vec![Some(scalars), None],
+            arrivals: vec![None; 2],
             fix: None,
         };
         let mut moments = Moments::default();

@@ -43,6 +43,21 @@ impl Channel {
         self.bins as f64 * self.bin_width_hz * USABLE_SHARE / NOISE_GUARD
     }
 
+    /// Width of the rows in which the signal is expected, in Hz.
+    pub(crate) fn signal_width_hz(&self) -> f64 {
+        self.signal_rows().count() as f64 * self.bin_width_hz
+    }
+
+    /// Width of the rows in which there is only noise, in Hz.
+    pub(crate) fn noise_width_hz(&self) -> f64 {
+        self.noise_rows().count() as f64 * self.bin_width_hz
+    }
+
+    /// Width of a row, in Hz.
+    pub(crate) fn bin_width_hz(&self) -> f64 {
+        self.bin_width_hz
+    }
+
     fn distance_hz(&self, row: usize) -> f64 {
         (row as f64 - (self.bins / 2) as f64).abs() * self.bin_width_hz
     }

@@ -16,7 +16,7 @@ pub enum ArtifactKind {
     Features,
     /// A folder with the weights of a network and its `manifest.json`.
     Model,
-    /// A folder with `evaluation.json` and `report.html`.
+    /// A folder with `evaluation.json`, `report.html` and its figures.
     Evaluation,
     /// A folder with `model.onnx` and what belongs to it.
     Onnx,
@@ -47,10 +47,9 @@ impl ArtifactKind {
     /// them.
     pub fn format_version(self) -> u32 {
         match self {
+            Self::Features | Self::Evaluation => 2,
             Self::Recordings
-            | Self::Features
             | Self::Model
-            | Self::Evaluation
             | Self::Onnx
             | Self::Fix
             | Self::Registration

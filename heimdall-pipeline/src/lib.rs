@@ -68,6 +68,7 @@ pub use spec::{
 };
 pub use stage::{
     CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage,
-    LocateStage, PipelineFacts, RegisterStage, ReportConfig, SimulateStage, SplitStage, Stage,
-    StageContext, StageKind, StageLogs, StageOutput, StageProgress, TrainStage,
+    LocateStage, PipelineFacts, RegisterStage, ReportConfig, SimulateFeaturesStage, SimulateStage,
+    SimulationDepth, SplitStage, Stage, StageContext, StageKind, StageLogs, StageOutput,
+    StageProgress, TrainStage,
 };

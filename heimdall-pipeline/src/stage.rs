@@ -11,6 +11,7 @@ mod locate;
 mod log;
 mod register;
 mod simulate;
+mod simulate_features;
 mod split;
 mod train;
 
@@ -39,6 +40,7 @@ pub use log::StageLogs;
 pub(crate) use log::{StageLog, spawn_blocking};
 pub use register::RegisterStage;
 pub use simulate::SimulateStage;
+pub use simulate_features::{SimulateFeaturesStage, SimulationDepth};
 pub use split::SplitStage;
 pub use train::TrainStage;
 
@@ -48,6 +50,8 @@ pub use train::TrainStage;
 pub enum StageKind {
     /// Makes recordings of a simulated world.
     Simulate,
+    /// Makes features of a simulated world.
+    SimulateFeatures,
     /// Copies recordings from a folder.
     Import,
     /// Turns recordings into features.
@@ -82,8 +86,9 @@ const fn output(name: &'static str, kind: ArtifactKind) -> OutputPort {
 
 impl StageKind {
     /// All kinds, in the order in which a pipeline usually has them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Simulate,
+        Self::SimulateFeatures,
         Self::Import,
         Self::Extract,
         Self::Split,
@@ -99,6 +104,7 @@ impl StageKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Simulate => "simulate",
+            Self::SimulateFeatures => "simulate_features",
             Self::Import => "import",
             Self::Extract => "extract",
             Self::Split => "split",
@@ -120,9 +126,12 @@ impl StageKind {
     /// raises it, so that results of the old code are not taken for results of the new.
     pub fn cache_version(self) -> u32 {
         match self {
-            Self::Simulate | Self::Import | Self::Register | Self::Locate | Self::Cmd => 1,
-            // Features hold a classical fix, and networks take side inputs.
-            Self::Extract | Self::Split | Self::Train | Self::Evaluate | Self::Export => 2,
+            Self::SimulateFeatures | Self::Import | Self::Register | Self::Locate | Self::Cmd => 1,
+            // Worlds have other transmissions, features hold a classical fix, networks take side
+            // inputs.
+            Self::Simulate | Self::Extract | Self::Split | Self::Train | Self::Export => 2,
+            // It says more, and beside more methods.
+            Self::Evaluate => 3,
         }
     }
 
@@ -130,6 +139,7 @@ impl StageKind {
     pub(crate) fn is_parallel(self) -> bool {
         match self {
             Self::Simulate
+            | Self::SimulateFeatures
             | Self::Extract
             | Self::Train
             | Self::Evaluate
@@ -143,7 +153,7 @@ impl StageKind {
     pub fn inputs(self) -> &'static [InputPort] {
         use ArtifactKind::{Evaluation, Features, Model, Onnx, Recordings};
         match self {
-            Self::Simulate | Self::Import | Self::Cmd => &[],
+            Self::Simulate | Self::SimulateFeatures | Self::Import | Self::Cmd => &[],
             Self::Extract | Self::Locate => const { &[required("recordings", Recordings)] },
             Self::Split => const { &[required("features", Features)] },
             Self::Train => {
@@ -155,6 +165,7 @@ impl StageKind {
                         required("model", Model),
                         required("calibration", Features),
                         required("test", Features),
+                        optional("train", Features),
                     ]
                 }
             }
@@ -176,7 +187,7 @@ impl StageKind {
         use ArtifactKind::{Evaluation, Features, Fix, Model, Onnx, Recordings, Registration};
         match self {
             Self::Simulate | Self::Import => const { &[output("recordings", Recordings)] },
-            Self::Extract => const { &[output("features", Features)] },
+            Self::Extract | Self::SimulateFeatures => const { &[output("features", Features)] },
             Self::Split => {
                 const {
                     &[
@@ -212,7 +223,9 @@ impl fmt::Display for StageKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
     /// Makes recordings of a simulated world.
-    Simulate(SimulateStage),
+    Simulate(Box<SimulateStage>),
+    /// Makes features of a simulated world.
+    SimulateFeatures(Box<SimulateFeaturesStage>),
     /// Copies recordings from a folder.
     Import(ImportStage),
     /// Turns recordings into features.
@@ -238,6 +251,7 @@ macro_rules! each {
     ($stage:expr, $config:ident => $body:expr) => {
         match $stage {
             Stage::Simulate($config) => $body,
+            Stage::SimulateFeatures($config) => $body,
             Stage::Import($config) => $body,
             Stage::Extract($config) => $body,
             Stage::Split($config) => $body,
@@ -259,6 +273,9 @@ impl Stage {
     {
         Ok(match kind {
             StageKind::Simulate => Self::Simulate(Deserialize::deserialize(deserializer)?),
+            StageKind::SimulateFeatures => {
+                Self::SimulateFeatures(Deserialize::deserialize(deserializer)?)
+            }
             StageKind::Import => Self::Import(Deserialize::deserialize(deserializer)?),
             StageKind::Extract => Self::Extract(Deserialize::deserialize(deserializer)?),
             StageKind::Split => Self::Split(Deserialize::deserialize(deserializer)?),
@@ -275,6 +292,7 @@ impl Stage {
     pub fn kind(&self) -> StageKind {
         match self {
             Self::Simulate(_) => StageKind::Simulate,
+            Self::SimulateFeatures(_) => StageKind::SimulateFeatures,
             Self::Import(_) => StageKind::Import,
             Self::Extract(_) => StageKind::Extract,
             Self::Split(_) => StageKind::Split,
@@ -307,6 +325,7 @@ impl Stage {
         let Value::Object(fields) = &mut parameters else { return parameters };
         match self {
             Self::Import(_) => fields.remove("path"),
+            Self::Simulate(_) | Self::SimulateFeatures(_) => fields.remove("receivers"),
             // Where its code is found is in the name that its content goes by.
             Self::Cmd(_) => fields.remove("sources"),
             _ => None,
@@ -319,6 +338,8 @@ impl Stage {
     pub fn external_inputs(&self) -> Vec<(String, PathBuf)> {
         match self {
             Self::Import(import) => vec![("path".to_owned(), import.path.clone())],
+            Self::Simulate(simulate) => table(simulate.receivers.as_ref()),
+            Self::SimulateFeatures(simulate) => table(simulate.receivers.as_ref()),
             Self::Cmd(cmd) => {
                 let source = |path: &PathBuf| (path.display().to_string(), path.clone());
                 cmd.sources.iter().map(source).collect()
@@ -345,6 +366,11 @@ impl Stage {
     pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         each!(self, config => config.run(context).await)
     }
+}
+
+/// The table of receivers, if there is one.
+fn table(receivers: Option<&PathBuf>) -> Vec<(String, PathBuf)> {
+    receivers.map(|path| ("receivers".to_owned(), path.clone())).into_iter().collect()
 }
 
 /// Returns a configuration as JSON.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{require, require_not_negative, require_positive, require_probability};
 use crate::{
     MultipathConfig, Network, NoiseConfig, PathLoss, ReceiverChainConfig, ShadowingConfig,
-    SimError, TransmitterConfig, Waveform,
+    SimError, TransmitterConfig, WaveformConfig,
 };
 
 /// A world, its inhabitants, and how much of it is simulated.
@@ -18,18 +18,21 @@ pub struct WorldConfig {
     pub sessions: usize,
     /// Transmissions in each session.
     pub events_per_session: usize,
-    /// Seed of the world and of everything that happens in it.
+    /// Seed of the world: its hills, receivers and detours.
     pub seed: u64,
+    /// Seed of what happens in the world, that of the world itself if left out. Another one gives
+    /// other events in the same world.
+    pub event_seed: Option<u64>,
     /// Sample rate of the recordings, in Hz.
     pub sample_rate_hz: f64,
     /// Duration of a recording, in s.
     pub duration_s: f64,
-    /// Carrier frequency, in Hz.
+    /// Carrier frequency, in Hz: 144e6 to 146e6 is the 2 m band, 430e6 to 440e6 the one of 70 cm.
     pub frequency_hz: f64,
     /// How far beyond the bounding box of the receivers transmitters can be, in km.
     pub margin_km: f64,
     /// What is transmitted.
-    pub waveform: Waveform,
+    pub waveforms: WaveformConfig,
     /// Who transmits.
     pub transmitters: TransmitterConfig,
     /// Median loss on the way.
@@ -53,11 +56,12 @@ impl Default for WorldConfig {
             sessions: 500,
             events_per_session: 4,
             seed: 1,
+            event_seed: None,
             sample_rate_hz: 24_000.0,
             duration_s: 0.15,
             frequency_hz: 145e6,
             margin_km: 25.0,
-            waveform: Waveform::default(),
+            waveforms: WaveformConfig::default(),
             transmitters: TransmitterConfig::default(),
             path_loss: PathLoss::default(),
             shadowing: ShadowingConfig::default(),
@@ -113,7 +117,7 @@ impl WorldConfig {
             self.frequency_hz,
         )?;
         require_not_negative("margin_km", self.margin_km)?;
-        self.waveform.validate()?;
+        self.waveforms.validate()?;
         self.transmitters.validate()?;
         self.path_loss.validate()?;
         self.shadowing.validate()?;

@@ -4,7 +4,7 @@ use heimdall_features::UtcTime;
 use heimdall_geo::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::TransmitterLatents;
+use crate::{TransmitterLatents, WaveformKind};
 
 /// Width of the channel that signal-to-noise ratios refer to, in Hz.
 pub const CHANNEL_WIDTH_HZ: f64 = 12_500.0;
@@ -26,6 +26,8 @@ pub struct EventLatents {
     pub start: UtcTime,
     /// Who transmitted.
     pub transmitter: TransmitterLatents,
+    /// What was transmitted. Powers are means over the recording.
+    pub waveform: WaveformKind,
     /// `[receivers]`, in the order of the network; those that are out of order too.
     pub links: Vec<LinkLatents>,
 }
@@ -55,7 +57,7 @@ pub struct LinkLatents {
     pub received_dbm: f64,
     /// Power spectral density of the noise at the antenna, in dBm/Hz.
     pub noise_dbm_per_hz: f64,
-    /// Gain of the receiver, in dB around the mean of all receivers.
+    /// Gain of the receiver during this event, in dB around the mean of all receivers.
     pub gain_db: f64,
     /// Power in the recording, in dB relative to full scale.
     pub signal_dbfs: f64,

@@ -34,17 +34,20 @@
 //! Powers are in dBm at a receiver's antenna, in dB relative to full scale (`dbfs`) in a recording.
 //! Distances are in km along the geodesic, delays are these at the speed of light in a vacuum.
 
+mod area;
 mod channel;
 mod config;
 mod error;
 mod event;
 mod latents;
+mod link;
 mod multipath;
 mod network;
 mod noise;
 mod propagation;
 mod random;
 mod receiver_chain;
+mod session;
 mod shadowing;
 mod transmitter;
 mod waveform;
@@ -54,12 +57,13 @@ pub use config::WorldConfig;
 pub use error::SimError;
 pub use event::SimulatedEvent;
 pub use latents::{CHANNEL_WIDTH_HZ, DETECTION_SNR_DB, EventLatents, LinkLatents};
+pub use link::{LinkEstimator, LinkEvent, LinkMeasurement};
 pub use multipath::MultipathConfig;
 pub use network::{Network, Station};
 pub use noise::{Environment, NoiseConfig};
 pub use propagation::{LinkGeometry, PathLoss, SPEED_OF_LIGHT_KM_PER_S};
-pub use receiver_chain::{Clock, ReceiverChainConfig};
+pub use receiver_chain::{Agc, Clock, ReceiverChainConfig};
 pub use shadowing::ShadowingConfig;
 pub use transmitter::{TransmitterClass, TransmitterConfig, TransmitterKind, TransmitterLatents};
-pub use waveform::Waveform;
+pub use waveform::{WaveformConfig, WaveformKind};
 pub use world::World;

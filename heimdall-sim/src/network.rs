@@ -27,6 +27,17 @@ pub struct Station {
     /// Surroundings that make the man-made noise; those of the noise configuration if absent.
     #[serde(default)]
     pub environment: Option<Environment>,
+    /// Gain of the antenna towards the horizon, over an isotropic one, in dB. Noise comes from
+    /// everywhere, so that only signals gain.
+    #[serde(default)]
+    pub antenna_gain_db: f64,
+}
+
+impl Station {
+    /// Makes a station of which nothing but the receiver is known.
+    pub fn of(receiver: Receiver) -> Self {
+        Self { receiver, environment: None, antenna_gain_db: 0.0 }
+    }
 }
 
 impl Network {
@@ -48,10 +59,12 @@ impl Network {
         let stations = self.stations();
         let count = stations.len();
         require((1..1 << 24).contains(&count), "network.stations", "at least one", count as f64)?;
-        for (place, Station { receiver, .. }) in stations.iter().enumerate() {
+        for (place, station) in stations.iter().enumerate() {
+            let Station { receiver, antenna_gain_db, .. } = station;
             let height_field = "network.stations.receiver.antenna_height_m";
             require_positive(height_field, receiver.antenna_height_m)?;
             require_finite("network.stations.receiver.altitude_m", receiver.altitude_m)?;
+            require_finite("network.stations.antenna_gain_db", *antenna_gain_db)?;
             if stations[..place].iter().any(|other| other.receiver.name == receiver.name) {
                 return Err(SimError::DuplicateReceiver { name: receiver.name.clone() });
             }
@@ -68,6 +81,7 @@ struct StationRow {
     altitude_m: f64,
     antenna_height_m: f64,
     environment: Environment,
+    antenna_gain_db: f64,
 }
 
 impl StationRow {
@@ -82,12 +96,13 @@ impl StationRow {
                 antenna_height_m: self.antenna_height_m,
             },
             environment: Some(self.environment),
+            antenna_gain_db: self.antenna_gain_db,
         }
     }
 }
 
-/// Effective antenna heights are assumptions, and so are the surroundings: they are chosen such that
-/// the median levels come near to those that are known for this network.
+/// Effective antenna heights are assumptions, and so are surroundings and antenna gains: they are
+/// chosen such that the median levels are those that are known for this network.
 const NORTH_WEST_ITALY: [StationRow; 7] = [
     StationRow {
         name: "Aquila di Giaveno",
@@ -96,6 +111,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 600.0,
         antenna_height_m: 150.0,
         environment: Environment::Rural,
+        antenna_gain_db: 0.7,
     },
     StationRow {
         name: "Montanaro",
@@ -104,6 +120,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 300.0,
         antenna_height_m: 20.0,
         environment: Environment::Rural,
+        antenna_gain_db: 2.2,
     },
     StationRow {
         name: "Torino",
@@ -112,6 +129,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 250.0,
         antenna_height_m: 30.0,
         environment: Environment::Residential,
+        antenna_gain_db: 0.6,
     },
     StationRow {
         name: "Coazze",
@@ -120,6 +138,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 700.0,
         antenna_height_m: 200.0,
         environment: Environment::Quiet,
+        antenna_gain_db: 5.3,
     },
     StationRow {
         name: "Passo dei Giovi",
@@ -128,6 +147,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 480.0,
         antenna_height_m: 200.0,
         environment: Environment::Quiet,
+        antenna_gain_db: 0.4,
     },
     StationRow {
         name: "Genova",
@@ -136,6 +156,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 100.0,
         antenna_height_m: 40.0,
         environment: Environment::Residential,
+        antenna_gain_db: 0.0,
     },
     StationRow {
         name: "Milano-Baggio",
@@ -144,6 +165,7 @@ const NORTH_WEST_ITALY: [StationRow; 7] = [
         altitude_m: 120.0,
         antenna_height_m: 25.0,
         environment: Environment::Residential,
+        antenna_gain_db: -0.3,
     },
 ];
 

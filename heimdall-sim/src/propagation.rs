@@ -41,9 +41,17 @@ pub enum PathLoss {
     ///   [doi:10.1109/T-VT.1980.23859](https://doi.org/10.1109/T-VT.1980.23859).
     /// - Recommendation ITU-R P.529, the exponent `b` of the distance beyond 20 km.
     #[default]
-    HataSuburban,
+    OkumuraHata,
     /// Loss in free space.
     FreeSpace,
+    /// The direct ray and its reflection by flat ground, which cancel each other more and more with
+    /// distance, never below free space.
+    ///
+    /// # References
+    ///
+    /// T. S. Rappaport, *Wireless Communications: Principles and Practice*, 2nd edition, 2002,
+    /// equation 4.53.
+    TwoRay,
     /// Free space up to 1 km, and from there on 10 times `exponent` dB per decade of distance.
     LogDistance {
         /// Exponent of the power law: 2 is free space, 3.5 to 4 is common on the ground.
@@ -56,9 +64,14 @@ impl PathLoss {
     pub fn loss_db(&self, link: &LinkGeometry) -> f64 {
         let distance_km = link.distance_km.max(DISTANCE_KM_MIN);
         match *self {
-            Self::HataSuburban => hata_suburban_db(distance_km, link)
+            Self::OkumuraHata => okumura_hata_db(distance_km, link)
                 .max(free_space_db(distance_km, link.frequency_hz)),
             Self::FreeSpace => free_space_db(distance_km, link.frequency_hz),
+            Self::TwoRay => {
+                let heights_m2 = link.receiver_height_m * link.transmitter_height_m;
+                (40.0 * (1000.0 * distance_km).log10() - 20.0 * heights_m2.log10())
+                    .max(free_space_db(distance_km, link.frequency_hz))
+            }
             Self::LogDistance { exponent } => {
                 free_space_db(distance_km.min(1.0), link.frequency_hz)
                     + 10.0 * exponent * distance_km.max(1.0).log10()
@@ -73,7 +86,7 @@ impl PathLoss {
     /// [`SimError::InvalidConfig`] if the exponent is not a finite number above zero.
     pub fn validate(&self) -> Result<(), SimError> {
         match *self {
-            Self::HataSuburban | Self::FreeSpace => Ok(()),
+            Self::OkumuraHata | Self::FreeSpace | Self::TwoRay => Ok(()),
             Self::LogDistance { exponent } => require_positive("path_loss.exponent", exponent),
         }
     }
@@ -84,7 +97,7 @@ fn free_space_db(distance_km: f64, frequency_hz: f64) -> f64 {
     20.0 * (4.0 * PI * distance_km * frequency_hz / SPEED_OF_LIGHT_KM_PER_S).log10()
 }
 
-fn hata_suburban_db(distance_km: f64, link: &LinkGeometry) -> f64 {
+fn okumura_hata_db(distance_km: f64, link: &LinkGeometry) -> f64 {
     let frequency_mhz = link.frequency_hz / 1e6;
     let frequency_log = frequency_mhz.log10();
     let (base_m, mobile_m) = (link.receiver_height_m, link.transmitter_height_m);
@@ -125,8 +138,8 @@ mod tests {
     /// 1.698970 to this power, 1.787386.
     #[test]
     fn hata_gives_the_values_worked_out_by_hand() {
-        let near_db = PathLoss::HataSuburban.loss_db(&link(10.0));
-        let far_db = PathLoss::HataSuburban.loss_db(&link(50.0));
+        let near_db = PathLoss::OkumuraHata.loss_db(&link(10.0));
+        let far_db = PathLoss::OkumuraHata.loss_db(&link(50.0));
 
         assert!((near_db - 134.8790).abs() < 1e-3, "{near_db}");
         assert!((far_db - 162.6146).abs() < 1e-3, "{far_db}");
@@ -138,9 +151,9 @@ mod tests {
     fn hata_is_never_below_free_space() {
         let masts = LinkGeometry { transmitter_height_m: 30.0, ..link(0.1) };
 
-        let hata_db = PathLoss::HataSuburban.loss_db(&masts);
+        let hata_db = PathLoss::OkumuraHata.loss_db(&masts);
 
-        assert!(hata_suburban_db(0.1, &masts) < 50.0);
+        assert!(okumura_hata_db(0.1, &masts) < 50.0);
         assert!((hata_db - 55.9696).abs() < 1e-3, "{hata_db}");
     }
 
@@ -168,9 +181,21 @@ mod tests {
         }
     }
 
+    /// At 10 km, 30 m and 1.5 m: 160 − 20 log 45 = 126.9357 dB; the rays cross over to free space at
+    /// 4π · 45 / 1.9986 m = 283 m.
+    #[test]
+    fn two_rays_give_the_value_worked_out_by_hand() {
+        let far_db = PathLoss::TwoRay.loss_db(&link(10.0));
+        let near_db = PathLoss::TwoRay.loss_db(&link(0.2));
+
+        assert!((far_db - 126.9357).abs() < 1e-3, "{far_db}");
+        let free_db = PathLoss::FreeSpace.loss_db(&link(0.2));
+        assert!((near_db - free_db).abs() < 1e-9, "{near_db} is not {free_db}");
+    }
+
     #[test]
     fn transmitter_on_top_of_a_receiver_has_a_finite_loss() {
-        for law in [PathLoss::HataSuburban, PathLoss::FreeSpace] {
+        for law in [PathLoss::OkumuraHata, PathLoss::FreeSpace, PathLoss::TwoRay] {
             assert!(law.loss_db(&link(0.0)).is_finite());
         }
     }

@@ -30,6 +30,12 @@ pub(crate) enum Purpose {
     Outage,
     /// Noise of a receiver.
     Noise,
+    /// Kind of the transmission.
+    WaveformKind,
+    /// Quality of a receiver's clock.
+    ReceiverClock,
+    /// Errors of the estimates that a receiver makes of its recording.
+    Measurement,
 }
 
 /// Names a stream of random numbers within a world.

@@ -4,16 +4,18 @@ use heimdall_features::{IqRecording, UtcTime};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 use num_complex::Complex32;
 
+use crate::area::Area;
 use crate::channel::{Content, receive};
 use crate::latents::CHANNEL_WIDTH_HZ;
-use crate::multipath::{Detours, Paths};
+use crate::multipath::Paths;
 use crate::propagation::SPEED_OF_LIGHT_KM_PER_S;
 use crate::random::{Purpose, RandomStream, StreamKey};
+use crate::session::{Session, SessionLink};
 use crate::shadowing::RandomFields;
 use crate::waveform::{Emission, Modulator};
 use crate::{
-    EventLatents, LinkGeometry, LinkLatents, SimError, SimulatedEvent, TransmitterLatents,
-    WorldConfig,
+    Agc, EventLatents, LinkEstimator, LinkEvent, LinkLatents, SimError, SimulatedEvent,
+    WaveformKind, WorldConfig,
 };
 
 /// The first session starts at 2026-01-01T00:00:00Z, in s since 1970.
@@ -29,56 +31,14 @@ const SESSION_PAUSE_S: i64 = 600;
 /// any order, in part, and from any number of threads.
 #[derive(Clone, Debug)]
 pub struct World {
-    config: WorldConfig,
-    receivers: Vec<Receiver>,
-    frame: LocalFrame,
-    area: Area,
+    pub(crate) config: WorldConfig,
+    pub(crate) receivers: Vec<Receiver>,
+    pub(crate) frame: LocalFrame,
+    pub(crate) area: Area,
     chains: Vec<ReceiverChain>,
     /// Shadowing that all receivers share, then that of each, then the excess delay of each.
-    fields: RandomFields,
+    pub(crate) fields: RandomFields,
     modulator: Modulator,
-}
-
-/// The rectangle that transmitters are in.
-#[derive(Clone, Copy, Debug)]
-struct Area {
-    south_west: LocalPosition,
-    north_east: LocalPosition,
-}
-
-impl Area {
-    fn around(receivers: &[LocalPosition], margin_km: f64) -> Self {
-        let bound = |value: fn(&LocalPosition) -> f64, pick: fn(f64, f64) -> f64| {
-            receivers.iter().map(value).reduce(pick).expect("a network has at least one receiver")
-        };
-        Self {
-            south_west: LocalPosition {
-                east_km: bound(|place| place.east_km, f64::min) - margin_km,
-                north_km: bound(|place| place.north_km, f64::min) - margin_km,
-            },
-            north_east: LocalPosition {
-                east_km: bound(|place| place.east_km, f64::max) + margin_km,
-                north_km: bound(|place| place.north_km, f64::max) + margin_km,
-            },
-        }
-    }
-
-    fn corners(&self) -> [LocalPosition; 4] {
-        let (low, high) = (self.south_west, self.north_east);
-        [
-            low,
-            LocalPosition { east_km: low.east_km, north_km: high.north_km },
-            LocalPosition { east_km: high.east_km, north_km: low.north_km },
-            high,
-        ]
-    }
-
-    fn draw(&self, random: &mut RandomStream) -> LocalPosition {
-        LocalPosition {
-            east_km: random.between(self.south_west.east_km, self.north_east.east_km),
-            north_km: random.between(self.south_west.north_km, self.north_east.north_km),
-        }
-    }
 }
 
 /// What is fixed about a receiver.
@@ -87,24 +47,8 @@ struct ReceiverChain {
     gain_db: f64,
     oscillator_ppm: f64,
     noise_dbm_per_hz: f64,
-}
-
-/// What the events of a session have in common.
-#[derive(Clone, Debug)]
-struct Session {
-    index: usize,
-    position: Position,
-    transmitter: TransmitterLatents,
-    links: Vec<SessionLink>,
-}
-
-/// What the events of a session have in common on the way to one receiver.
-#[derive(Clone, Copy, Debug)]
-struct SessionLink {
-    distance_km: f64,
-    path_loss_db: f64,
-    shadowing_db: f64,
-    detours: Detours,
+    antenna_gain_db: f64,
+    clock_sigma_s: f64,
 }
 
 impl World {
@@ -141,6 +85,8 @@ impl World {
             .map(|(place, station)| {
                 let key = StreamKey::world(Purpose::ReceiverChain, place);
                 let mut random = RandomStream::new(config.seed, key);
+                let key = StreamKey::world(Purpose::ReceiverClock, place);
+                let mut clock_random = RandomStream::new(config.seed, key);
                 let environment = station.environment.unwrap_or(config.noise.environment);
                 ReceiverChain {
                     gain_db: config.receiver_chain.gain_deviation_db * random.normal(),
@@ -148,6 +94,8 @@ impl World {
                     noise_dbm_per_hz: config
                         .noise
                         .density_dbm_per_hz(environment, config.frequency_hz),
+                    antenna_gain_db: station.antenna_gain_db,
+                    clock_sigma_s: config.receiver_chain.clock.draw_sigma_s(&mut clock_random),
                 }
             })
             .collect();
@@ -157,7 +105,7 @@ impl World {
             config.shadowing.correlation_km,
             &mut RandomStream::new(config.seed, StreamKey::world(Purpose::Field, 0)),
         );
-        let modulator = Modulator::new(config.waveform, config.duration_s);
+        let modulator = Modulator::new(&config.waveforms, config.duration_s);
         Ok(Self { config: config.clone(), receivers, frame, area, chains, fields, modulator })
     }
 
@@ -228,11 +176,35 @@ impl World {
         }
     }
 
+    /// Simulates what an estimator says of an event, without its samples.
+    ///
+    /// The truth is that of [`event`](Self::event); only the errors of the estimates are others.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`len`](Self::len).
+    pub fn link_event(&self, index: usize, estimator: &LinkEstimator) -> LinkEvent {
+        let latents = self.latents(index);
+        let measure = |(receiver, link): (usize, &LinkLatents)| {
+            let key = StreamKey::link(Purpose::Measurement, index, receiver);
+            (!link.outage).then(|| estimator.measure(link, latents.waveform, &mut self.random(key)))
+        };
+        LinkEvent {
+            index,
+            session: latents.session,
+            position: latents.position,
+            start: latents.start,
+            frequency_hz: self.config.frequency_hz,
+            measurements: latents.links.iter().enumerate().map(measure).collect(),
+            latents,
+        }
+    }
+
     /// Computes the truth about an event and its samples, which are none during an outage.
     fn simulate(&self, index: usize, content: Content) -> (EventLatents, Vec<Vec<Complex32>>) {
         let session = self.session_of(index);
         let (latents, paths) = self.latents_in(&session, index);
-        let emission = self.emission(index);
+        let emission = self.emission(index, latents.waveform);
         let samples = latents
             .links
             .iter()
@@ -254,62 +226,18 @@ impl World {
         (latents, samples)
     }
 
-    fn random(&self, key: StreamKey) -> RandomStream {
-        RandomStream::new(self.config.seed, key)
+    /// Random numbers of something that happens in the world.
+    pub(crate) fn random(&self, key: StreamKey) -> RandomStream {
+        RandomStream::new(self.config.event_seed.unwrap_or(self.config.seed), key)
     }
 
-    fn emission(&self, index: usize) -> Emission {
-        self.modulator.emit(&mut self.random(StreamKey::at(Purpose::Waveform, index)))
+    fn emission(&self, index: usize, kind: WaveformKind) -> Emission {
+        self.modulator.emit(kind, &mut self.random(StreamKey::at(Purpose::Waveform, index)))
     }
 
     fn session_of(&self, index: usize) -> Session {
         assert!(index < self.len(), "event {index} of a world with {} events", self.len());
         self.session(index / self.config.events_per_session)
-    }
-
-    fn session(&self, index: usize) -> Session {
-        let place = self.area.draw(&mut self.random(StreamKey::at(Purpose::Place, index)));
-        let position =
-            self.frame.to_position(&place).expect("the corners of the area lie over the Earth");
-        let mut random = self.random(StreamKey::at(Purpose::Transmitter, index));
-        let transmitter = self.config.transmitters.draw(&mut random);
-
-        let fields = self.fields.at(&place);
-        let (common_field, own_fields) =
-            fields.split_first().expect("there is at least the common field");
-        let (shadow_fields, delay_fields) = own_fields.split_at(self.receivers.len());
-        let mut random = self.random(StreamKey::at(Purpose::SessionShadowing, index));
-        let session_common = random.normal();
-        let shadowing = &self.config.shadowing;
-
-        let links = self
-            .receivers
-            .iter()
-            .enumerate()
-            .map(|(number, receiver)| {
-                let distance_km = position.distance_km(&receiver.position);
-                let geometry = LinkGeometry {
-                    distance_km,
-                    frequency_hz: self.config.frequency_hz,
-                    receiver_height_m: receiver.antenna_height_m,
-                    transmitter_height_m: transmitter.antenna_height_m,
-                };
-                let of_place = shadowing.mix(*common_field, shadow_fields[number]);
-                let of_session = shadowing.mix(session_common, random.normal());
-                let detours = self.config.multipath.as_ref().map_or(Detours::NONE, |multipath| {
-                    let key = StreamKey::link(Purpose::Multipath, index, number);
-                    multipath.draw(distance_km, delay_fields[number], &mut self.random(key))
-                });
-                SessionLink {
-                    distance_km,
-                    path_loss_db: self.config.path_loss.loss_db(&geometry),
-                    shadowing_db: shadowing.static_deviation_db * of_place
-                        + shadowing.session_deviation_db * of_session,
-                    detours,
-                }
-            })
-            .collect();
-        Session { index, position, transmitter, links }
     }
 
     fn latents_in(&self, session: &Session, index: usize) -> (EventLatents, Vec<Paths>) {
@@ -325,6 +253,10 @@ impl World {
             position: session.position,
             start: self.start(index),
             transmitter: session.transmitter,
+            waveform: self
+                .config
+                .waveforms
+                .draw(&mut self.random(StreamKey::at(Purpose::WaveformKind, index))),
             links,
         };
         (latents, paths)
@@ -342,9 +274,18 @@ impl World {
         let receiver_chain = &self.config.receiver_chain;
         let paths = link.detours.draw_paths(&mut random(Purpose::Fading));
         let fading_db = paths.fading_db();
-        let received_dbm =
-            session.transmitter.eirp_dbm - link.path_loss_db - link.shadowing_db + fading_db;
-        let full_scale_db = chain.gain_db - receiver_chain.full_scale_dbm;
+        let received_dbm = session.transmitter.eirp_dbm + chain.antenna_gain_db
+            - link.path_loss_db
+            - link.shadowing_db
+            + fading_db;
+        let gain_db = match receiver_chain.agc {
+            Some(Agc { level_dbfs }) => {
+                let noise_dbm = chain.noise_dbm_per_hz + 10.0 * self.config.sample_rate_hz.log10();
+                level_dbfs + receiver_chain.full_scale_dbm - sum_db(received_dbm, noise_dbm)
+            }
+            None => chain.gain_db,
+        };
+        let full_scale_db = gain_db - receiver_chain.full_scale_dbm;
         let excess_delay_s = link.detours.excess_delay_s;
         let oscillator_ppm = session.transmitter.oscillator_ppm - chain.oscillator_ppm;
         let latents = LinkLatents {
@@ -355,13 +296,15 @@ impl World {
             fading_db,
             received_dbm,
             noise_dbm_per_hz: chain.noise_dbm_per_hz,
-            gain_db: chain.gain_db,
+            gain_db,
             signal_dbfs: received_dbm + full_scale_db,
             noise_dbfs_per_hz: chain.noise_dbm_per_hz + full_scale_db,
             snr_db: received_dbm - chain.noise_dbm_per_hz - 10.0 * CHANNEL_WIDTH_HZ.log10(),
             delay_s: link.distance_km / SPEED_OF_LIGHT_KM_PER_S + excess_delay_s,
             excess_delay_s,
-            clock_error_s: receiver_chain.clock.draw_error_s(&mut random(Purpose::Clock)),
+            clock_error_s: receiver_chain
+                .clock
+                .draw_error_s(chain.clock_sigma_s, &mut random(Purpose::Clock)),
             frequency_offset_hz: oscillator_ppm * 1e-6 * self.config.frequency_hz,
         };
         (latents, paths)
@@ -375,6 +318,11 @@ impl World {
             nanoseconds: 0,
         }
     }
+}
+
+/// Sum of two powers in dB.
+fn sum_db(a_db: f64, b_db: f64) -> f64 {
+    10.0 * (10_f64.powf(a_db / 10.0) + 10_f64.powf(b_db / 10.0)).log10()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use heimdall_model::{SideInputConfig, Standardization};
 ///
 /// With `alike`, one mean and deviation serve all receivers, else each has its own.
 ///
-/// Receivers that are absent from an event do not count in it. A receiver that is absent from all
+/// Receivers that are absent from an event do not count in it, nor do numbers that were not
+/// measured. A receiver that is absent from all
 /// events, or a number that never changes, gets the deviation 1; so does a coordinate that never
 /// changes, with 1 km.
 ///
@@ -33,12 +34,14 @@ pub fn measure_standardization(
         };
         positions[0].add(&[position.east_km as f32]);
         positions[1].add(&[position.north_km as f32]);
-        let receivers = features.levels_db.chunks_exact(shape.bands * shape.frames);
-        for (receiver, (levels_db, scalars)) in receivers.zip(&features.scalars).enumerate() {
+        // Measurements without samples have no levels by band.
+        let plane = shape.bands * shape.frames;
+        for (receiver, scalars) in features.scalars.iter().enumerate() {
             let Some(scalars) = scalars else { continue };
             let row = if alike { 0 } else { receiver };
-            levels[row].add(levels_db);
-            for (moments, number) in numbers[row].iter_mut().zip(scalars.to_row()) {
+            levels[row].add(&features.levels_db[receiver * plane..(receiver + 1) * plane]);
+            let measured = numbers[row].iter_mut().zip(scalars.to_row());
+            for (moments, number) in measured.filter(|(_, number)| !number.is_nan()) {
                 moments.add(&[number]);
             }
         }

@@ -40,12 +40,12 @@ fn header(shape: FeatureShape) -> FeatureHeader {
             })
             .collect(),
         frame: LocalFrame { origin: position(8.0) },
-        features: FeatureConfig {
+        features: Some(FeatureConfig {
             bands: shape.bands,
             frames: shape.frames,
             ..FeatureConfig::default()
-        },
-        sample_rate_hz: 24_000.0,
+        }),
+        sample_rate_hz: Some(24_000.0),
     }
 }
 
@@ -79,6 +79,7 @@ fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> Heimda
             levels_db: Vec::new(),
             scalars: Vec::new(),
             fix: fix(event, position, &mut random),
+            arrivals: vec![None; shape.receivers],
         };
         for (receiver, snr_db) in snrs_db.into_iter().enumerate() {
             let present = absent != Some(receiver);
@@ -104,6 +105,8 @@ fn write(folder: &Path, shape: FeatureShape, events: usize, seed: u64) -> Heimda
             session: format!("session-{event}"),
             source: format!("source-{event}"),
             position_km: Some(position),
+            time: None,
+            waveform: None,
         };
         writer.push(label, &features).unwrap();
     }

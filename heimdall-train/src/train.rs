@@ -193,7 +193,7 @@ pub(crate) fn check_features(
         ("receivers", alike || actual.receivers == expected.receivers),
         ("frame", actual.frame == expected.frame),
         ("extraction", actual.features == expected.features),
-        ("sample rate", actual.sample_rate_hz.total_cmp(&expected.sample_rate_hz).is_eq()),
+        ("sample rate", actual.sample_rate_hz == expected.sample_rate_hz),
     ];
     match fields.into_iter().find(|(_, equal)| !equal) {
         Some((field, _)) => Err(TrainError::FeaturesDiffer { part, field }),

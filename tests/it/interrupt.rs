@@ -17,8 +17,22 @@ use crate::small::SMALL;
 use crate::workplace::TINY;
 
 /// Kinds that say how far they have come.
-const REPORTING: [StageKind; 4] =
-    [StageKind::Simulate, StageKind::Extract, StageKind::Train, StageKind::Locate];
+const REPORTING: [StageKind; 5] = [
+    StageKind::Simulate,
+    StageKind::SimulateFeatures,
+    StageKind::Extract,
+    StageKind::Train,
+    StageKind::Locate,
+];
+
+/// A pipeline of features without recordings.
+const WITHOUT_RECORDINGS: &str = "
+name: features
+stages:
+  features:
+    uses: simulate_features
+    world: { sessions: 40, events_per_session: 1, seed: 3, sample_rate_hz: 16000, duration_s: 0.05 }
+";
 
 /// When a stage is interrupted.
 #[derive(Clone, Copy, PartialEq)]
@@ -169,11 +183,21 @@ async fn import_and_location_can_be_interrupted() {
     assert_like_uninterrupted(&place, &uninterrupted).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn simulation_of_features_can_be_interrupted() {
+    let place = Place::new(WITHOUT_RECORDINGS);
+
+    let kinds = interrupt_everywhere(&place).await;
+
+    assert_eq!(kinds, ["simulate_features"]);
+    assert_like_uninterrupted(&place, &Place::new(WITHOUT_RECORDINGS)).await;
+}
+
 /// A kind that is added must be interrupted by one of the tests above, or, as programs are, by those of
 /// [`cmd`](crate::cmd).
 #[test]
 fn every_kind_is_interrupted() {
-    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE, SMALL]
+    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE, SMALL, WITHOUT_RECORDINGS]
         .iter()
         .flat_map(|text| text.lines())
         .filter_map(|line| line.trim().strip_prefix("uses: "))

@@ -13,6 +13,8 @@ pub(crate) enum Bench {
     Features,
     /// Time a training step and inference beside Burn's own operations and PyTorch
     Train,
+    /// Count the events per second of each depth of simulation
+    Sim,
 }
 
 /// Runs a benchmark, with optimization.
@@ -24,5 +26,6 @@ pub(crate) fn bench(what: &Bench) -> Result<()> {
             cargo(&["bench", "--package", "heimdall-features", "--bench", "features"], &[python])
         }
         Bench::Train => cargo(&["bench", "--package", "heimdall-train", "--bench", "train"], &[]),
+        Bench::Sim => cargo(&["bench", "--package", "heimdall-sim", "--bench", "depths"], &[]),
     }
 }

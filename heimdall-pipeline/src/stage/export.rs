@@ -85,7 +85,7 @@ fn metadata(manifest: &ModelManifest) -> BTreeMap<String, String> {
     [
         ("heimdall.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("heimdall.features", json(serde_json::to_value(&features.features).expect(plain))),
-        ("heimdall.sample_rate_hz", features.sample_rate_hz.to_string()),
+        ("heimdall.sample_rate_hz", json(features.sample_rate_hz.into())),
         ("heimdall.receivers", json(serde_json::to_value(&features.receivers).expect(plain))),
         ("heimdall.network_digest", manifest.network_digest.clone()),
         ("heimdall.train", json(serde_json::to_value(&manifest.train).expect(plain))),

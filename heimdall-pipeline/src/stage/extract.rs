@@ -61,10 +61,11 @@ impl ExtractStage {
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let recordings = Recordings::open(context.input("recordings")).await?;
         let events = recordings.catalog().events().await?;
-        let header = self.header(recordings.catalog().receivers().await?, &events)?;
+        let first = events.iter().flat_map(|event| &event.recordings).next();
+        let rate_hz = first.ok_or(PipelineError::NoRecordings)?.sample_rate_hz;
+        let header = self.header(recordings.catalog().receivers().await?, rate_hz)?;
         let writer = ShardWriter::create(context.output("features"), &header)?;
         let mut writer = writer.with_precision(self.precision);
-        let rate_hz = header.sample_rate_hz;
         let extractor = Arc::new(FeatureExtractor::new(&self.features, rate_hz)?);
         let solver = self.fix.as_ref().map(|fix| fix.solver(&header.receivers, header.frame));
         let solver = Arc::new(solver.transpose()?);
@@ -110,10 +111,8 @@ impl ExtractStage {
     fn header(
         &self,
         receivers: Vec<Receiver>,
-        events: &[EventEntry],
+        rate_hz: f64,
     ) -> Result<FeatureHeader, PipelineError> {
-        let first = events.iter().flat_map(|event| &event.recordings).next();
-        let first = first.ok_or(PipelineError::NoRecordings)?;
         let positions: Vec<_> = receivers.iter().map(|receiver| receiver.position).collect();
         Ok(FeatureHeader {
             format_version: FEATURE_FORMAT_VERSION,
@@ -124,8 +123,8 @@ impl ExtractStage {
             },
             frame: LocalFrame::centered_on(&positions)?,
             receivers,
-            features: self.features.clone(),
-            sample_rate_hz: first.sample_rate_hz,
+            features: Some(self.features.clone()),
+            sample_rate_hz: Some(rate_hz),
         })
     }
 }
@@ -136,6 +135,8 @@ fn label(event: &EventEntry, frame: &LocalFrame) -> EventLabel {
         session: event.session.clone(),
         source: event.source.clone(),
         position_km: event.position.map(|position| frame.to_local(&position)),
+        time: Some(event.start),
+        waveform: None,
     }
 }
 

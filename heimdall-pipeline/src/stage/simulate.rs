@@ -1,13 +1,15 @@
 //! Stage `simulate`: a simulated world in, recordings out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use heimdall_data::{EventEntry, RecordingEntry, RecordingFormat, Recordings, write_npy};
+use heimdall_data::{
+    EventEntry, RecordingEntry, RecordingFormat, Recordings, read_receivers, write_npy,
+};
 use heimdall_features::IqRecording;
 use heimdall_geo::Receiver;
-use heimdall_sim::{SimulatedEvent, World, WorldConfig};
+use heimdall_sim::{EventLatents, Network, SimulatedEvent, Station, World, WorldConfig};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
@@ -28,6 +30,8 @@ const WRITES_IN_FLIGHT: usize = 8;
 pub struct SimulateStage {
     /// The world: its receivers, its transmitters, and how radio waves go from one to the other.
     pub world: WorldConfig,
+    /// Table of receivers that stand in place of the world's network: `receivers.csv`.
+    pub receivers: Option<PathBuf>,
 }
 
 impl SimulateStage {
@@ -47,7 +51,7 @@ impl SimulateStage {
     ///
     /// Whatever keeps recordings or rows from being written.
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
-        let world = Arc::new(World::new(&self.world)?);
+        let world = Arc::new(world_of(&self.world, self.receivers.as_deref())?);
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;
         recordings.catalog().add_receivers(world.receivers()).await?;
@@ -85,14 +89,40 @@ impl SimulateStage {
     }
 }
 
+/// Makes the world of a configuration, with the receivers of a table if there is one.
+pub(super) fn world_of(
+    config: &WorldConfig,
+    receivers: Option<&Path>,
+) -> Result<World, PipelineError> {
+    let Some(table) = receivers else { return Ok(World::new(config)?) };
+    let bytes = std::fs::read(table).map_err(PipelineError::io("read", table))?;
+    let stations = read_receivers(table, &bytes)?.into_iter().map(Station::of).collect();
+    Ok(World::new(&WorldConfig { network: Network::Stations(stations), ..config.clone() })?)
+}
+
+/// What the things of an event are called.
+pub(super) struct EventNames {
+    pub(super) event: String,
+    pub(super) session: String,
+    pub(super) source: String,
+}
+
+/// Names the things of an event by their numbers.
+pub(super) fn names(latents: &EventLatents) -> EventNames {
+    EventNames {
+        event: format!("event-{:06}", latents.index),
+        session: format!("session-{:05}", latents.session),
+        source: format!("transmitter-{:05}", latents.session),
+    }
+}
+
 /// Stores the samples of an event, and returns its row.
 async fn store(
     event: SimulatedEvent,
     receivers: &[Receiver],
     recordings: &Recordings,
 ) -> Result<EventEntry, PipelineError> {
-    let session = format!("session-{:05}", event.session);
-    let id = format!("event-{:06}", event.index);
+    let EventNames { event: id, session, source } = names(&event.latents);
     let heard = event.receptions.into_iter().zip(receivers);
     let writes = heard.filter_map(|(recording, receiver)| {
         let object = format!("sessions/{session}/{id}/{}.npy", receiver.name);
@@ -100,7 +130,7 @@ async fn store(
     });
     let stored = stream::iter(writes.collect::<Vec<_>>()).buffered(WRITES_IN_FLIGHT);
     Ok(EventEntry {
-        source: format!("transmitter-{:05}", event.session),
+        source,
         position: Some(event.position),
         frequency_hz: event.frequency_hz,
         start: event.start,

@@ -1,17 +1,19 @@
 //! Laws of a world: the same for everybody, and as strong, late and loud as it says.
 
+use heimdall_features::{FeatureConfig, FeatureExtractor};
 use heimdall_geo::GeoError;
 use num_complex::Complex64;
 
 use super::*;
-use crate::Network;
 use crate::receiver_chain::{Clock, ReceiverChainConfig};
+use crate::{Network, TransmitterConfig, WaveformConfig};
 
 /// A world without the things that differ from receiver to receiver or from path to path.
 fn plain() -> WorldConfig {
     WorldConfig {
         multipath: None,
         outage_probability: 0.0,
+        waveforms: WaveformConfig::only(WaveformKind::NbfmVoice),
         receiver_chain: ReceiverChainConfig {
             oscillator_ppm: 0.0,
             clock: Clock::Gps { sigma_s: 0.0 },
@@ -45,8 +47,14 @@ fn event_is_the_same_from_any_thread_in_any_order_and_in_a_longer_world() {
     backward.sort_by_key(|event| event.index);
 
     assert_eq!(backward, forward);
+    let extractor = FeatureExtractor::new(&FeatureConfig::default(), 24_000.0).unwrap();
+    let [estimator, of_longer] =
+        [&world, &longer].map(|world| LinkEstimator::new(world.config(), &extractor).unwrap());
     for event in &forward {
         assert_eq!(longer.latents(event.index), event.latents);
+        let link_event = world.link_event(event.index, &estimator);
+        assert_eq!(link_event.latents, event.latents);
+        assert_eq!(link_event, longer.link_event(event.index, &of_longer));
     }
 }
 
@@ -78,6 +86,35 @@ fn other_seed_is_another_world() {
     );
 }
 
+#[test]
+fn other_event_seed_is_another_day_in_the_same_world() {
+    let config = WorldConfig {
+        transmitters: TransmitterConfig { power_deviation_db: 0.0, ..Default::default() },
+        ..WorldConfig::default()
+    };
+    let today = World::new(&config).unwrap();
+    let tomorrow = World::new(&WorldConfig { event_seed: Some(9), ..config }).unwrap();
+
+    assert_ne!(today.latents(0).position, tomorrow.latents(0).position);
+    for (a, b) in today.latents(0).links.iter().zip(&tomorrow.latents(0).links) {
+        assert!((a.gain_db - b.gain_db).abs() < 1e-12);
+    }
+    let place = LocalPosition { east_km: 10.0, north_km: -20.0 };
+    assert_eq!(today.fields.at(&place), tomorrow.fields.at(&place));
+}
+
+#[test]
+fn seventy_centimeters_fade_faster_than_two_meters() {
+    let world = |frequency_hz| {
+        World::new(&WorldConfig { frequency_hz, ..WorldConfig::default() }).unwrap().latents(0)
+    };
+
+    for (low, high) in world(145e6).links.iter().zip(&world(433e6).links) {
+        assert!(high.path_loss_db > low.path_loss_db + 5.0);
+        assert!(high.noise_dbm_per_hz < low.noise_dbm_per_hz);
+    }
+}
+
 /// Truths about 3,000 sessions, in four worlds.
 fn sessions_of_four_worlds() -> Vec<EventLatents> {
     (1..=4)
@@ -94,31 +131,25 @@ fn sessions_of_four_worlds() -> Vec<EventLatents> {
         .collect()
 }
 
-/// The medians that are known for this network, within 3 dB at six receivers.
-///
-/// A median of 3,000 sessions has a standard error of 0.4 dB, and the shadowing of four worlds has
-/// a mean over the area that deviates from zero by some 0.3 dB. Coazze is said to hear 9 dB more
-/// than its neighbor Giaveno; 2 dB by height and 3 dB by surroundings are all that the model has
-/// for it, so that 7 dB are allowed.
+/// The medians that are known for this network, within the error of sampling: a median of 3,000
+/// sessions has a standard error of 0.4 dB, and the shadowing of four worlds has a mean over the area
+/// that deviates from zero by some 0.15 dB. Four standard errors of both are allowed.
 #[test]
 fn median_levels_are_those_of_the_reference_network() {
     let events = sessions_of_four_worlds();
 
     let known_db = [12.0, -3.0, -4.0, 21.0, 16.0, -8.0, -15.0];
-    let tolerance_db = [3.0, 3.0, 3.0, 7.0, 3.0, 3.0, 3.0];
-    for receiver in 0..7 {
+    for (receiver, known_db) in known_db.into_iter().enumerate() {
         let mut snrs_db: Vec<f64> =
             events.iter().map(|event| event.links[receiver].snr_db).collect();
         snrs_db.sort_by(f64::total_cmp);
-        let deviation_db = snrs_db[snrs_db.len() / 2] - known_db[receiver];
-        assert!(
-            deviation_db.abs() < tolerance_db[receiver],
-            "receiver {receiver} deviates by {deviation_db} dB"
-        );
+        let deviation_db = snrs_db[snrs_db.len() / 2] - known_db;
+        assert!(deviation_db.abs() < 1.7, "receiver {receiver} deviates by {deviation_db} dB");
     }
 }
 
-/// Shares that are known for this network, within 4 percentage points; sampling alone makes 0.8.
+/// Shares that are known for this network. They were counted in another simulation, in one world
+/// that is not this one, and rounded: sampling makes 0.8 percentage points here and as many there.
 #[test]
 fn events_are_heard_by_as_many_receivers_as_in_the_reference_network() {
     let events = sessions_of_four_worlds();
@@ -127,7 +158,7 @@ fn events_are_heard_by_as_many_receivers_as_in_the_reference_network() {
     for (heard, known) in known_percent.into_iter().enumerate() {
         let count = events.iter().filter(|event| event.receivers_heard() == heard).count();
         let percent = count as f64 * 100.0 / events.len() as f64;
-        assert!((percent - known).abs() < 4.0, "{percent} % of the events reach {heard} receivers");
+        assert!((percent - known).abs() < 3.5, "{percent} % of the events reach {heard} receivers");
     }
 }
 
@@ -136,7 +167,8 @@ fn events_are_heard_by_as_many_receivers_as_in_the_reference_network() {
 /// product of signal and noise, and √(1 / n); γ is the ratio in the whole sampled band.
 #[test]
 fn snr_of_the_samples_is_the_latent_one() {
-    let world = World::new(&WorldConfig::default()).unwrap();
+    let waveforms = WaveformConfig::only(WaveformKind::NbfmVoice);
+    let world = World::new(&WorldConfig { waveforms, ..WorldConfig::default() }).unwrap();
     let sample_rate_hz = world.config().sample_rate_hz;
     let mut normalized = Vec::new();
 
@@ -178,10 +210,12 @@ fn level_in_free_space_is_the_closed_form() {
 
     let (latents, samples) = world.simulate(0, Content::SignalOnly);
 
-    for (link, samples) in latents.links.iter().zip(&samples) {
+    let stations = config.network.stations();
+    for ((link, samples), station) in latents.links.iter().zip(&samples).zip(&stations) {
         let wavelengths = link.distance_km * 1000.0 / (299_792_458.0 / 145e6);
         let spread_db = 20.0 * (4.0 * std::f64::consts::PI * wavelengths).log10();
-        let expected_dbfs = latents.transmitter.eirp_dbm - spread_db + 57.0;
+        let expected_dbfs =
+            latents.transmitter.eirp_dbm + station.antenna_gain_db - spread_db + 57.0;
         let measured_dbfs = 10.0 * mean_power(samples).log10();
         assert!((measured_dbfs - expected_dbfs).abs() < 1e-4, "{measured_dbfs} {expected_dbfs}");
     }
@@ -266,6 +300,125 @@ fn clock_error_moves_the_arrival_in_the_recording() {
     assert!((latents.links[2].clock_error_s - latents.links[0].clock_error_s).abs() > 1e-6);
 }
 
+/// The kinds differ in their envelopes, and Hann windows weigh the ends of a recording less: what
+/// comes and goes differs from its mean by more than the estimator's variance.
+#[test]
+fn link_level_is_what_is_measured_on_the_samples() {
+    let mut config = WorldConfig { sessions: 100, duration_s: 0.4, ..WorldConfig::default() };
+    config.events_per_session = 1;
+    let world = World::new(&config).unwrap();
+    let extractor = FeatureExtractor::new(&FeatureConfig::default(), 24_000.0).unwrap();
+    let estimator = LinkEstimator::new(&config, &extractor).unwrap();
+    let accuracy = extractor.accuracy(config.sample_count()).unwrap();
+    let (mut powers, mut noises) = (Vec::new(), Vec::new());
+
+    for index in 0..world.len() {
+        let drawn = world.link_event(index, &estimator);
+        let recorded = world.event(index);
+        let steady = !matches!(drawn.latents.waveform, WaveformKind::Ssb | WaveformKind::Cw);
+        for ((link, drawn), recording) in
+            drawn.latents.links.iter().zip(&drawn.measurements).zip(&recorded.receptions)
+        {
+            let Some(recording) = recording else {
+                assert_eq!(*drawn, None);
+                continue;
+            };
+            let drawn = drawn.unwrap();
+            let measured = extractor.extract(&recording.samples).unwrap().scalars;
+            let power_db = f64::from(measured.power_db) - drawn.power_db;
+            assert!(power_db.abs() < 1.5, "{power_db} dB between the depths: {link:?}");
+            if (link.snr_db - 3.0).abs() > 1.5 {
+                assert_eq!(drawn.detected, measured.detected, "{link:?}");
+            }
+            let ratio =
+                10_f64.powf(link.snr_db / 10.0) * CHANNEL_WIDTH_HZ / accuracy.channel_width_hz;
+            if !steady || link.snr_db > 15.0 {
+                continue;
+            }
+            // Both depths deviate from the truth, independently; decibels are 10 / ln 10 nepers.
+            let nepers = std::f64::consts::LN_10 / 10.0;
+            let deviation = (2.0 * accuracy.power_variance(ratio)).sqrt() / (1.0 + ratio);
+            powers.push(power_db * nepers / deviation);
+            let noise_db = f64::from(measured.noise_psd_db) - drawn.noise_psd_db;
+            noises.push(noise_db * nepers / (2.0 * accuracy.noise_variance).sqrt());
+        }
+    }
+
+    for (name, normalized) in [("power", powers), ("noise", noises)] {
+        let count = normalized.len() as f64;
+        let mean = normalized.iter().sum::<f64>() / count;
+        let variance = normalized.iter().map(|z| z * z).sum::<f64>() / count;
+        assert!(count > 300.0, "only {count} links");
+        // The modulation leaks a little out of the channel and into the noise.
+        assert!(mean.abs() < 0.4, "{name} deviates by {mean} standard deviations");
+        assert!((variance - 1.0).abs() < 0.4, "{name} has {variance} times its variance");
+    }
+}
+
+/// In free space and without detours the only errors of arrivals are those of noise and clock.
+#[test]
+fn arrivals_deviate_as_much_as_they_say() {
+    let mut config = WorldConfig { sessions: 400, waveforms: WaveformConfig::default(), ..plain() };
+    config.receiver_chain.clock = Clock::Gps { sigma_s: 100e-9 };
+    let world = World::new(&config).unwrap();
+    let extractor = FeatureExtractor::new(&FeatureConfig::default(), 24_000.0).unwrap();
+    let estimator = LinkEstimator::new(&config, &extractor).unwrap();
+    let mut normalized = Vec::new();
+
+    for index in (0..world.len()).step_by(4) {
+        let event = world.link_event(index, &estimator);
+        for (link, measurement) in event.latents.links.iter().zip(&event.measurements) {
+            let usable =
+                !matches!(event.latents.waveform, WaveformKind::Cw | WaveformKind::Carrier);
+            let measurement = measurement.unwrap();
+            assert_eq!(measurement.arrival.is_some(), measurement.detected && usable);
+            if let Some(arrival) = measurement.arrival {
+                let travel_s = link.distance_km / SPEED_OF_LIGHT_KM_PER_S;
+                normalized.push((arrival.time_s - travel_s) / arrival.sigma_s);
+            }
+        }
+    }
+
+    let count = normalized.len() as f64;
+    let variance = normalized.iter().map(|z| z * z).sum::<f64>() / count;
+    assert!(count > 500.0, "only {count} arrivals");
+    assert!((variance - 1.0).abs() < 5.0 * (2.0 / count).sqrt(), "{variance}");
+}
+
+#[test]
+fn clocks_that_mean_nothing_give_no_arrivals() {
+    for clock in [
+        Clock::Ntp { sigma_s_min: 1e-3, sigma_s_max: 1e-2 },
+        Clock::FreeRunning { error_s_max: 1.0 },
+    ] {
+        let mut config = WorldConfig::default();
+        config.receiver_chain.clock = clock;
+        let world = World::new(&config).unwrap();
+        let extractor = FeatureExtractor::new(&FeatureConfig::default(), 24_000.0).unwrap();
+        let estimator = LinkEstimator::new(&config, &extractor).unwrap();
+
+        for index in 0..40 {
+            let measurements = world.link_event(index, &estimator).measurements;
+            assert!(measurements.iter().flatten().all(|measurement| measurement.arrival.is_none()));
+        }
+    }
+}
+
+#[test]
+fn gain_control_makes_all_recordings_equally_loud() {
+    let mut config = WorldConfig { duration_s: 0.1, ..WorldConfig::default() };
+    config.receiver_chain.agc = Some(Agc { level_dbfs: -12.0 });
+    let world = World::new(&config).unwrap();
+
+    for index in [0, 4, 8] {
+        for recording in world.event(index).receptions.iter().flatten() {
+            let level_dbfs = 10.0 * mean_power(&recording.samples).log10();
+            // 2,400 values of noise have a mean within 0.09 dB, and five of that are allowed.
+            assert!((level_dbfs + 12.0).abs() < 0.45, "{level_dbfs}");
+        }
+    }
+}
+
 #[test]
 fn outages_are_as_frequent_as_configured_and_leave_no_recording() {
     let config =
@@ -330,7 +483,7 @@ fn margin_beyond_the_horizon_is_refused() {
 #[test]
 fn oscillators_shift_the_recording_by_their_difference() {
     let perfect = WorldConfig {
-        transmitters: crate::TransmitterConfig { oscillator_ppm: 0.0, ..Default::default() },
+        transmitters: TransmitterConfig { oscillator_ppm: 0.0, ..Default::default() },
         ..plain()
     };
     let real = WorldConfig {
