@@ -3,11 +3,12 @@
 mod chart;
 mod evaluation;
 mod fix;
+mod interval;
 mod map;
 mod page;
 mod pipeline;
 mod spectrogram;
 
-pub(crate) use evaluation::evaluation_page;
+pub(crate) use evaluation::{EvaluationReport, evaluation_report};
 pub(crate) use fix::fix_page;
 pub(crate) use pipeline::pipeline_page;

@@ -1,107 +1,347 @@
-//! What an estimate must beat: positions that take no learning.
+//! What an estimate must beat: positions that take no network, and the bound on any.
 
-use heimdall_features::ReceiverScalars;
-use heimdall_geo::{LocalPosition, weighted_centroid};
+use std::collections::BTreeMap;
 
-/// Where the receivers stand, and what an event is worth that none of them hears.
-#[derive(Clone, Debug)]
-pub(crate) struct ReceiverLayout {
-    receivers: Vec<LocalPosition>,
-    mean: LocalPosition,
+use heimdall_data::FeatureHeader;
+use heimdall_features::{FeatureMap, ReceiverScalars};
+use heimdall_geo::{
+    Arrival, ArrivalConfig, ArrivalSolver, Covariance, FingerprintConfig, Fingerprints, GeoError,
+    LevelGrid, LevelGridConfig, LevelModel, LevelObservation, LevelSample, LocalPosition,
+    PathLossFitConfig, PlaneGrid, arrival_bound, fit_path_loss, level_bound, weighted_centroid,
+};
+
+use crate::Method;
+
+/// How far beyond the receivers transmitters are looked for, relative to the larger side of the
+/// receivers' bounding box.
+const MARGIN_SHARE: f64 = 0.2;
+/// Cells along the larger side of the area in which transmitters are looked for.
+const GRID_CELLS: f64 = 80.0;
+/// Cells along it from which arrival times are searched.
+const ARRIVAL_GRID_CELLS: f64 = 24.0;
+/// Systematic error of arrival times, in s: detours of 0.3 µs at 10 km that grow with the root of
+/// distance are some 0.6 µs at 40 km.
+const TIMING_FLOOR_S: f64 = 0.6e-6;
+/// What silence counts as where levels are compared, below the lowest level that is heard, in dB: as
+/// something, and not as if the receiver had just about heard it.
+const SILENCE_DB: f64 = 8.0;
+/// Most training events that path loss is fitted to.
+const FITTED_EVENTS_MAX: usize = 2000;
+
+/// The level of a receiver that baselines go by, in dB: above its own noise where that is known.
+pub(crate) fn level_db(scalars: &ReceiverScalars) -> f64 {
+    f64::from(if scalars.snr_db.is_nan() { scalars.power_db } else { scalars.snr_db })
 }
 
-impl ReceiverLayout {
-    /// Takes note of where the receivers stand; there must be at least one.
-    pub(crate) fn new(receivers: Vec<LocalPosition>) -> Self {
+/// Events that are known to the baselines: what was measured, and where they were.
+pub(crate) type KnownEvents<'a> = (&'a [FeatureMap], &'a [LocalPosition]);
+
+/// Everything that the baselines have learned.
+#[derive(Debug)]
+pub(crate) struct Baselines {
+    receivers: Vec<LocalPosition>,
+    receivers_mean: LocalPosition,
+    region_center: LocalPosition,
+    region_side_km: f64,
+    training_mean: LocalPosition,
+    learned: Option<Learned>,
+    arrivals: ArrivalSolver,
+}
+
+/// What takes training events.
+#[derive(Debug)]
+struct Learned {
+    model: LevelModel,
+    grid: LevelGrid,
+    fingerprints: Fingerprints,
+}
+
+impl Baselines {
+    /// Learns from training events, where there are any.
+    ///
+    /// # Errors
+    ///
+    /// That of the plane if the area around the receivers does not lie on the Earth, or if nobody
+    /// hears the training events.
+    pub(crate) fn learn(
+        header: &FeatureHeader,
+        training_mean: LocalPosition,
+        training: Option<KnownEvents<'_>>,
+    ) -> Result<Self, GeoError> {
+        let frame = header.frame;
+        let receivers: Vec<LocalPosition> =
+            header.receivers.iter().map(|receiver| frame.to_local(&receiver.position)).collect();
+        let positions = training.map_or(&[][..], |(_, positions)| positions);
+        let area = Area::around(&receivers, positions);
+        let learned = training
+            .filter(|(events, _)| !events.is_empty())
+            .map(|known| Learned::from(header, &receivers, &area, known))
+            .transpose()?;
+        let places: Vec<_> = header.receivers.iter().map(|r| (r.position, r.altitude_m)).collect();
+        let config = ArrivalConfig { timing_floor_s: TIMING_FLOOR_S, ..ArrivalConfig::default() };
         let count = receivers.len() as f64;
-        let mean = LocalPosition {
-            east_km: receivers.iter().map(|receiver| receiver.east_km).sum::<f64>() / count,
-            north_km: receivers.iter().map(|receiver| receiver.north_km).sum::<f64>() / count,
-        };
-        Self { receivers, mean }
+        Ok(Self {
+            receivers_mean: LocalPosition {
+                east_km: receivers.iter().map(|receiver| receiver.east_km).sum::<f64>() / count,
+                north_km: receivers.iter().map(|receiver| receiver.north_km).sum::<f64>() / count,
+            },
+            region_center: Area::around(&receivers, &[]).center(),
+            region_side_km: area.side_km(),
+            arrivals: ArrivalSolver::new(frame, &places, area.grid(ARRIVAL_GRID_CELLS)?, &config)?,
+            training_mean,
+            receivers,
+            learned,
+        })
     }
 
-    /// Receivers that detect an event, with the SNR in dB.
-    fn hearing(&self, scalars: &[Option<ReceiverScalars>]) -> Vec<(LocalPosition, f64)> {
-        self.receivers
-            .iter()
-            .zip(scalars)
+    /// Side of the area in which transmitters are looked for, in km: the root of its size.
+    pub(crate) fn region_side_km(&self) -> f64 {
+        self.region_side_km
+    }
+
+    /// Where each method puts an event; methods without an answer are missing.
+    pub(crate) fn locate(
+        &self,
+        event: &FeatureMap,
+    ) -> Result<BTreeMap<Method, LocalPosition>, GeoError> {
+        let mut answers = BTreeMap::from([
+            (Method::RegionCenter, self.region_center),
+            (Method::TrainingMean, self.training_mean),
+            (Method::Strongest, self.strongest(event)),
+            (Method::Centroid, self.centroid(event)),
+        ]);
+        if let Some(learned) = &self.learned {
+            let observations = observations(event);
+            // What nobody hears may be anywhere: the mean is the best guess.
+            let grid = learned.grid.posterior(&observations);
+            let grid = grid.map_or(self.training_mean, |posterior| posterior.moments().position);
+            answers.insert(Method::LevelGrid, grid);
+            let nearest = learned.fingerprints.locate(&learned.audible(&observations));
+            let nearest = nearest.best().map_or(self.training_mean, |best| best.position);
+            answers.insert(Method::Fingerprints, nearest);
+        }
+        if let Some(best) = self.arrivals.locate(&arrivals(event), None)?.best() {
+            answers.insert(Method::Tdoa, best.position);
+        }
+        Ok(answers)
+    }
+
+    /// Receivers that detect an event, with the level in dB.
+    fn hearing(&self, event: &FeatureMap) -> Vec<(LocalPosition, f64)> {
+        let scalars = self.receivers.iter().zip(&event.scalars);
+        scalars
             .filter_map(|(&position, scalars)| {
-                let scalars = scalars.filter(|scalars| scalars.detected)?;
-                Some((position, f64::from(scalars.snr_db)))
+                let scalars = scalars.as_ref().filter(|scalars| scalars.detected)?;
+                Some((position, level_db(scalars)))
             })
             .collect()
     }
 
-    /// Number of receivers that detect an event.
-    pub(crate) fn hearing_receivers(&self, scalars: &[Option<ReceiverScalars>]) -> usize {
-        self.hearing(scalars).len()
+    /// The centroid of the receivers that detect an event, weighted by `10^(level / 20)`; the mean
+    /// of all receivers where none does.
+    fn centroid(&self, event: &FeatureMap) -> LocalPosition {
+        weighted_centroid(&self.hearing(event)).unwrap_or(self.receivers_mean)
     }
 
-    /// The centroid of the receivers that detect an event, weighted by `10^(SNR / 20)`; the mean of
-    /// all receivers where none does.
-    pub(crate) fn centroid(&self, scalars: &[Option<ReceiverScalars>]) -> LocalPosition {
-        weighted_centroid(&self.hearing(scalars)).unwrap_or(self.mean)
-    }
-
-    /// The receiver with the highest SNR among those that detect an event; the mean of all
+    /// The receiver with the highest level among those that detect an event; the mean of all
     /// receivers where none does.
-    pub(crate) fn strongest(&self, scalars: &[Option<ReceiverScalars>]) -> LocalPosition {
-        let hearing = self.hearing(scalars);
+    fn strongest(&self, event: &FeatureMap) -> LocalPosition {
+        let hearing = self.hearing(event);
         let strongest = hearing.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        strongest.map_or(self.mean, |&(position, _)| position)
+        strongest.map_or(self.receivers_mean, |&(position, _)| position)
+    }
+
+    /// Root of the trace of the Cramér–Rao bound by the levels of all receivers that listened, in
+    /// km, with a flat prior over the area; `None` where there is none.
+    pub(crate) fn level_bound_km(&self, truth: LocalPosition, event: &FeatureMap) -> Option<f64> {
+        let model = &self.learned.as_ref()?.model;
+        let (mut places, mut exponents, mut sigmas_db) = (Vec::new(), 0.0, 0.0);
+        let listening = self.receivers.iter().zip(&event.scalars).zip(&model.path_losses);
+        for ((&place, _), loss) in listening.filter(|((_, scalars), _)| scalars.is_some()) {
+            places.push(place);
+            exponents += loss.exponent;
+            sigmas_db += loss.sigma_db;
+        }
+        let count = places.len() as f64;
+        let side_km = Some(self.region_side_km);
+        let bound = level_bound(truth, &places, exponents / count, sigmas_db / count, side_km);
+        bound.ok().map(root_of_trace_km)
+    }
+
+    /// The same by the arrival times of the receivers that measured one.
+    pub(crate) fn arrival_bound_km(&self, truth: LocalPosition, event: &FeatureMap) -> Option<f64> {
+        let arrivals: Vec<(LocalPosition, f64)> = arrivals(event)
+            .iter()
+            .map(|arrival| {
+                (self.receivers[arrival.receiver], arrival.sigma_s.hypot(TIMING_FLOOR_S))
+            })
+            .collect();
+        arrival_bound(truth, &arrivals, None).ok().map(root_of_trace_km)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn root_of_trace_km(covariance: Covariance) -> f64 {
+    (covariance.east_km2 + covariance.north_km2).sqrt()
+}
 
-    fn layout() -> ReceiverLayout {
-        let local = |east_km, north_km| LocalPosition { east_km, north_km };
-        ReceiverLayout::new(vec![local(0.0, 0.0), local(30.0, 0.0), local(0.0, 60.0)])
-    }
-
-    fn heard(snr_db: f32, detected: bool) -> Option<ReceiverScalars> {
-        Some(ReceiverScalars {
-            power_db: -50.0,
-            noise_psd_db: -90.0,
-            snr_db,
-            bandwidth_hz: 8000.0,
-            kurtosis: 1.5,
-            detected,
+impl Learned {
+    fn from(
+        header: &FeatureHeader,
+        receivers: &[LocalPosition],
+        area: &Area,
+        (events, positions): KnownEvents<'_>,
+    ) -> Result<Self, GeoError> {
+        let samples: Vec<LevelSample> = events
+            .iter()
+            .zip(positions)
+            .map(|(event, &position)| LevelSample { position, observations: observations(event) })
+            .collect();
+        let step = samples.len().div_ceil(FITTED_EVENTS_MAX);
+        let fitted: Vec<LevelSample> = samples.iter().step_by(step).cloned().collect();
+        let thresholds_db = thresholds_db(header, &samples, receivers.len());
+        let audible: Vec<LevelSample> = samples
+            .iter()
+            .map(|sample| LevelSample {
+                observations: audible(&sample.observations, thresholds_db.iter().copied()),
+                ..sample.clone()
+            })
+            .collect();
+        let fingerprint_config =
+            FingerprintConfig { neighbors: 10, ..FingerprintConfig::default() };
+        let config = PathLossFitConfig::default();
+        let model = fit_path_loss(receivers, &thresholds_db, &fitted, &config)?;
+        Ok(Self {
+            grid: LevelGrid::new(area.grid(GRID_CELLS)?, &model, &LevelGridConfig::default())?,
+            fingerprints: Fingerprints::new(&audible, &fingerprint_config)?,
+            model,
         })
     }
 
-    fn assert_near(position: LocalPosition, east_km: f64, north_km: f64) {
-        let expected = LocalPosition { east_km, north_km };
-        assert!(position.distance_km(&expected) < 1e-6, "{position:?} is not {expected:?}");
+    /// Levels with silence as one of its own.
+    fn audible(&self, observations: &[LevelObservation]) -> Vec<LevelObservation> {
+        let thresholds = self.model.path_losses.iter().map(|loss| loss.threshold_db);
+        audible(observations, thresholds)
+    }
+}
+
+/// Levels with silence as one of its own; a receiver that did not listen heard nothing either. What
+/// nobody hears stays silent, as it is nowhere.
+fn audible(
+    observations: &[LevelObservation],
+    thresholds_db: impl Iterator<Item = Option<f64>>,
+) -> Vec<LevelObservation> {
+    let is_heard =
+        |observation: &LevelObservation| matches!(observation, LevelObservation::Heard(_));
+    if !observations.iter().any(is_heard) {
+        return observations.to_vec();
+    }
+    observations
+        .iter()
+        .zip(thresholds_db)
+        .map(|(observation, threshold_db)| match (observation, threshold_db) {
+            (LevelObservation::NotHeard | LevelObservation::Absent, Some(threshold_db)) => {
+                LevelObservation::Heard(threshold_db - SILENCE_DB)
+            }
+            _ => *observation,
+        })
+        .collect()
+}
+
+/// Levels from which on receivers hear: that of the detector, or the lowest that was ever heard.
+fn thresholds_db(
+    header: &FeatureHeader,
+    samples: &[LevelSample],
+    receivers: usize,
+) -> Vec<Option<f64>> {
+    let detector_db = header.features.as_ref().map(|features| f64::from(features.detection_snr_db));
+    let lowest_db = |receiver: usize| {
+        let heard = samples.iter().filter_map(|sample| match sample.observations[receiver] {
+            LevelObservation::Heard(level_db) => Some(level_db),
+            LevelObservation::NotHeard | LevelObservation::Absent => None,
+        });
+        heard.min_by(f64::total_cmp)
+    };
+    (0..receivers).map(|receiver| detector_db.or_else(|| lowest_db(receiver))).collect()
+}
+
+/// What each receiver says of an event.
+fn observations(event: &FeatureMap) -> Vec<LevelObservation> {
+    event
+        .scalars
+        .iter()
+        .map(|scalars| match scalars {
+            Some(scalars) if scalars.detected => LevelObservation::Heard(level_db(scalars)),
+            Some(_) => LevelObservation::NotHeard,
+            None => LevelObservation::Absent,
+        })
+        .collect()
+}
+
+/// When each receiver received an event.
+fn arrivals(event: &FeatureMap) -> Vec<Arrival> {
+    let arrivals = event.arrivals.iter().enumerate();
+    arrivals
+        .filter_map(|(receiver, arrival)| {
+            let arrival = arrival.as_ref()?;
+            Some(Arrival { receiver, time_s: arrival.time_s, sigma_s: arrival.sigma_s })
+        })
+        .collect()
+}
+
+/// The rectangle in which transmitters are looked for.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    south_west: LocalPosition,
+    north_east: LocalPosition,
+}
+
+impl Area {
+    /// The bounding box of receivers with a margin, widened to hold some positions.
+    fn around(receivers: &[LocalPosition], positions: &[LocalPosition]) -> Self {
+        let bounds = |places: &[LocalPosition]| {
+            let of = |value: fn(&LocalPosition) -> f64| {
+                let values = places.iter().map(value);
+                values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
+            };
+            (of(|place| place.east_km), of(|place| place.north_km))
+        };
+        let ((west, east), (south, north)) = bounds(receivers);
+        // A single receiver still has some kilometers around it.
+        let margin_km = (MARGIN_SHARE * (east - west).max(north - south)).max(0.1);
+        let ((west_most, east_most), (south_most, north_most)) = bounds(positions);
+        Self {
+            south_west: LocalPosition {
+                east_km: (west - margin_km).min(west_most),
+                north_km: (south - margin_km).min(south_most),
+            },
+            north_east: LocalPosition {
+                east_km: (east + margin_km).max(east_most),
+                north_km: (north + margin_km).max(north_most),
+            },
+        }
     }
 
-    /// By hand: 20 dB weigh 10, 0 dB weigh 1, so 30 / 11 to the east.
-    #[test]
-    fn receivers_weigh_as_they_hear() {
-        let scalars = [heard(20.0, true), heard(0.0, true), None];
-
-        assert_near(layout().centroid(&scalars), 30.0 / 11.0, 0.0);
-        assert_near(layout().strongest(&scalars), 0.0, 0.0);
-        assert_eq!(layout().hearing_receivers(&scalars), 2);
+    fn width_km(&self) -> f64 {
+        self.north_east.east_km - self.south_west.east_km
     }
 
-    #[test]
-    fn receiver_that_detects_nothing_does_not_count() {
-        let scalars = [heard(20.0, false), None, heard(5.0, true)];
-
-        assert_near(layout().centroid(&scalars), 0.0, 60.0);
-        assert_near(layout().strongest(&scalars), 0.0, 60.0);
+    fn height_km(&self) -> f64 {
+        self.north_east.north_km - self.south_west.north_km
     }
 
-    #[test]
-    fn unheard_event_is_in_the_middle_of_the_receivers() {
-        let scalars = [None, heard(1.0, false), None];
+    fn side_km(&self) -> f64 {
+        (self.width_km() * self.height_km()).sqrt()
+    }
 
-        assert_near(layout().centroid(&scalars), 10.0, 20.0);
-        assert_near(layout().strongest(&scalars), 10.0, 20.0);
-        assert_eq!(layout().hearing_receivers(&scalars), 0);
+    fn center(&self) -> LocalPosition {
+        LocalPosition {
+            east_km: f64::midpoint(self.south_west.east_km, self.north_east.east_km),
+            north_km: f64::midpoint(self.south_west.north_km, self.north_east.north_km),
+        }
+    }
+
+    fn grid(&self, cells: f64) -> Result<PlaneGrid, GeoError> {
+        let cell_km = self.width_km().max(self.height_km()) / cells;
+        PlaneGrid::new(self.south_west, self.north_east, cell_km)
     }
 }

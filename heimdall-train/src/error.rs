@@ -171,6 +171,33 @@ pub enum TrainError {
         source: GeoError,
     },
 
+    /// An event is in two sets that must be apart.
+    #[error("the event `{event}` is in {part} and in another set of the evaluation, too")]
+    SharedEvent {
+        /// Name of the event.
+        event: String,
+        /// The later of the two sets.
+        part: Part,
+    },
+
+    /// With exchanged positions something is better than a guess.
+    #[error(
+        "with positions exchanged between events, the median error of the {method} is {error_km:.2} \
+         km, below the {guess_km:.2} km of a guess: the evaluation knows what it must not know"
+    )]
+    ControlFailed {
+        /// What is better.
+        method: &'static str,
+        /// Its median error, in km.
+        error_km: f64,
+        /// Median error of the mean position of the training events, in km.
+        guess_km: f64,
+    },
+
+    /// The methods that the network is compared with cannot be had.
+    #[error("the network cannot be compared with other methods")]
+    Baseline(#[source] GeoError),
+
     /// Features cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -1,22 +1,76 @@
 //! An evaluation on events that were looked at by nobody before.
 
+mod control;
+mod event;
+
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 
 use heimdall_data::{HeimdallDataset, Part};
-use heimdall_geo::{Covariance, Ellipse, GeoError, LocalFrame, LocalPosition};
-use heimdall_loss::sigma_scale;
+use heimdall_features::FeatureMap;
+use heimdall_geo::LocalPosition;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use crate::baseline::ReceiverLayout;
-use crate::evaluation::{curves, metrics};
+use crate::baseline::Baselines;
+use crate::evaluation::{TrainingLevels, curves, figures, group_figures};
 use crate::predict::{Prediction, predict, truths};
 use crate::train::check_features;
-use crate::{EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation, TrainError, TrainedModel};
+use crate::{
+    DataShift, EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation, Recalibration, TrainError,
+    TrainedModel,
+};
 
 /// Events that the network looks at together.
 const BATCH_SIZE: usize = 32;
 
-/// Corrects the stated uncertainty on `calibration`, and measures the network on `test`.
+/// How a network is evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Share of the area in which transmitters are looked for that the region of 90 % may take;
+    /// above it, no fix is stated.
+    pub abstention_area_share: f64,
+    /// Whether to evaluate once more with positions that are exchanged between the events of each
+    /// set: the network must then be no better than a guess.
+    pub control: bool,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self { abstention_area_share: 0.5, control: false }
+    }
+}
+
+impl EvaluateConfig {
+    /// Checks the rules that the types of the fields cannot express.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::InvalidConfig`] if the share is not above 0 or not finite.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let actual = self.abstention_area_share;
+        if actual > 0.0 && actual.is_finite() {
+            return Ok(());
+        }
+        let (field, expected) = ("abstention_area_share", "finite and above 0");
+        Err(TrainError::InvalidConfig { field, expected, actual })
+    }
+}
+
+/// The sets of an evaluation.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationSets<'a> {
+    /// Events that the network learned from: for the methods that it is compared with.
+    pub training: Option<&'a HeimdallDataset>,
+    /// Events that correct the stated uncertainty.
+    pub calibration: &'a HeimdallDataset,
+    /// Events that measure the network.
+    pub test: &'a HeimdallDataset,
+}
+
+/// Corrects the stated uncertainty on the calibration events, and measures the network on the test
+/// events.
 ///
 /// The standard deviations are multiplied by `s = √(mean m² / 2)` over the calibration events, with
 /// `m²` the squared Mahalanobis distance of the truth from the uncorrected estimate. The returned
@@ -27,63 +81,91 @@ const BATCH_SIZE: usize = 32;
 /// | name | meaning |
 /// |---|---|
 /// | `error_km_median`, `_p68`, `_p90`, `_mean` | error along the geodesic, in km |
-/// | `centroid.error_km_median` … | the same of the centroid of the detecting receivers, weighted by `10^(SNR/20)`; where none detects, of the mean of all receivers |
-/// | `strongest.error_km_median` … | the same of the receiver with the highest SNR |
-/// | `training_mean.error_km_median` … | the same of the mean position of the training split |
+/// | `region_center.error_km_median` … | the same of another [`Method`](crate::Method), over the events for which it has an answer, whose number is `region_center.events` |
+/// | `tdoa_4_receivers.error_km_median` … | the same of time differences between at least four receivers |
+/// | `level_bound_km_median`, `arrival_bound_km_median` | root of the trace of the Cramér–Rao bound |
+/// | `abstention_share`, `answered.error_km_median` … | share of the events without a fix, and the errors of the others |
+/// | `nll`, `nll_uncalibrated` | mean negative log-likelihood, in nats |
+/// | `energy_score_km`, `crps_east_km`, `crps_north_km` | mean energy score, and ranked probability scores by axis |
 /// | `coverage_50`, `_68`, `_90`, `_95` | share of the truths inside of the regions of 50 … 95 % |
 /// | `coverage_90_low`, `coverage_90_high` … | their 95 % Wilson intervals |
 /// | `coverage_90_uncalibrated` … | coverage with a factor of 1 |
-/// | `nll`, `nll_uncalibrated` | mean negative log-likelihood, in nats |
+/// | `coverage_90_conformal` …, `coverage_90_conformal_receivers` … | coverage of regions with the conformal limit of all calibration events, or of those that as many receivers hear |
 /// | `pit_ks`, `pit_ks_uncalibrated` | Kolmogorov–Smirnov distance of `1 − exp(−m²/2)` from uniform |
+/// | `ence`, `ence_uncalibrated` | expected normalized calibration error |
 /// | `region_90_area_km2_median` | median area of the regions of 90 %, in km² |
 /// | `better_than_centroid_share`, `_low`, `_high` | share of the events with a smaller error than the centroid's, and its Wilson interval |
+/// | `training_km_median` | median distance to the nearest training event, in km |
+/// | `seen_source_share`, `seen_session_share` | share of the events whose source or session is in training, too |
+/// | `control.network.error_km_median`, `control.fingerprints.error_km_median`, `control.guess_km_median` | errors with exchanged positions, and that of the training mean |
 /// | `sigma_scale`, `events`, `calibration_events` | the factor, and the sizes of the two sets |
 ///
 /// # Errors
 ///
 /// - [`TrainError::TooFewEvents`] if there are fewer than two events to calibrate on, or none to
 ///   test, and [`TrainError::FeaturesDiffer`] if they have other features than the model takes.
+/// - [`TrainError::SharedEvent`] if an event is in two of the sets.
+/// - [`TrainError::ControlFailed`] if the network is better than a guess where it cannot be.
 /// - [`TrainError::EvaluationInterrupted`] if `cancel` was raised.
-/// - [`TrainError::NonFiniteEstimate`] or [`TrainError::Estimate`] if an estimate makes no sense.
+/// - [`TrainError::NonFiniteEstimate`] or [`TrainError::Estimate`] if an estimate makes no sense,
+///   and [`TrainError::Baseline`] if the other methods cannot be had.
 /// - [`TrainError::Data`] if features cannot be read.
 pub fn evaluate(
     model: &TrainedModel,
-    calibration: &HeimdallDataset,
-    test: &HeimdallDataset,
+    sets: EvaluationSets<'_>,
+    config: &EvaluateConfig,
     cancel: &AtomicBool,
 ) -> Result<(TrainedModel, Evaluation), TrainError> {
-    for (part, expected, set) in [(Part::Calibration, 2, calibration), (Part::Test, 1, test)] {
-        if set.len() < expected {
-            return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
-        }
-        let alike = model.manifest.network.backbone.treats_receivers_alike();
-        check_features(&model.manifest.features, set, part, alike)?;
-    }
+    config.validate()?;
+    check_sets(model, sets)?;
+    let EvaluationSets { training, calibration, test } = sets;
     let predict = |set| {
         predict(&model.network, set, BATCH_SIZE, cancel)?.ok_or(TrainError::EvaluationInterrupted)
     };
+    let calibration = Known::read(calibration, predict(calibration)?)?;
+    let tested = Known::read(test, predict(test)?)?;
+    let trained = training.map(|set| Known::read(set, Vec::new())).transpose()?;
 
-    let sigma_scale = recalibrate(&predict(calibration)?, &truths(calibration));
-    let events = evaluate_events(model, test, &predict(test)?, sigma_scale)?;
+    let recalibration = calibration.recalibrate();
+    let mean = model.network.config().standardization.position_mean_km.map(f64::from);
+    let mean = LocalPosition { east_km: mean[0], north_km: mean[1] };
+    let known = trained.as_ref().map(|set| (&set.features[..], &set.truths[..]));
+    let baselines = Baselines::learn(test.header(), mean, known).map_err(TrainError::Baseline)?;
+    let events = tested.evaluate(&baselines, known, &recalibration, config)?;
 
-    let mut metrics = metrics(&events, sigma_scale);
-    metrics.insert("calibration_events".to_owned(), calibration.len() as f64);
+    let all: Vec<&EvaluatedEvent> = events.iter().collect();
+    let mut metrics = figures(&all, &recalibration);
+    metrics.insert("sigma_scale".to_owned(), recalibration.sigma_scale);
+    metrics.insert("calibration_events".to_owned(), calibration.truths.len() as f64);
+    if let Some(training) = training {
+        metrics.extend(event::familiarity(training, &events));
+    }
+    if config.control {
+        metrics.extend(control::exchange(mean, trained.as_ref(), &tested)?);
+    }
     info!(
         events = events.len(),
         error_km_median = metrics["error_km_median"],
         coverage_90 = metrics["coverage_90"],
-        sigma_scale,
+        sigma_scale = recalibration.sigma_scale,
         "evaluated"
     );
     let mut recalibrated = model.clone();
-    recalibrated.manifest.sigma_scale = sigma_scale;
+    recalibrated.manifest.sigma_scale = recalibration.sigma_scale;
     recalibrated.manifest.metrics = metrics.clone();
-    let [calibration_curve, calibration_curve_uncalibrated] = curves(&events, sigma_scale);
+    let [calibration_curve, calibration_curve_uncalibrated] =
+        curves(&all, recalibration.sigma_scale);
     let evaluation = Evaluation {
         format_version: EVALUATION_FORMAT_VERSION,
         frame: test.header().frame,
         receivers: test.header().receivers.clone(),
+        groups: group_figures(&events, &recalibration),
+        shift: trained.and_then(|trained| {
+            let fingerprints = TrainingLevels::new(&trained.features);
+            DataShift::measure(&fingerprints, calibration.counted(), tested.counted())
+        }),
         metrics,
+        recalibration,
         calibration_curve,
         calibration_curve_uncalibrated,
         events,
@@ -91,209 +173,66 @@ pub fn evaluate(
     Ok((recalibrated, evaluation))
 }
 
-/// Computes the factor that makes standard deviations honest on average.
-fn recalibrate(predictions: &[Prediction], truths: &[LocalPosition]) -> f64 {
-    let distances: Vec<f64> = predictions
-        .iter()
-        .zip(truths)
-        .map(|(prediction, &truth)| prediction.mahalanobis_squared(truth))
-        .collect();
-    let scale = sigma_scale(&distances).expect("there are events to calibrate on");
-    // Estimates without any error say nothing about a scale, and zero would be the end of all.
-    if scale > 0.0 { scale } else { 1.0 }
-}
-
-/// Puts what is known of each test event beside its truth.
-fn evaluate_events(
-    model: &TrainedModel,
-    test: &HeimdallDataset,
-    predictions: &[Prediction],
-    sigma_scale: f64,
-) -> Result<Vec<EvaluatedEvent>, TrainError> {
-    let header = test.header();
-    let frame = header.frame;
-    let positions =
-        header.receivers.iter().map(|receiver| frame.to_local(&receiver.position)).collect();
-    let layout = ReceiverLayout::new(positions);
-    let [east_km, north_km] =
-        model.network.config().standardization.position_mean_km.map(f64::from);
-    let training_mean = LocalPosition { east_km, north_km };
-
-    let truths = truths(test);
-    let mut events = Vec::with_capacity(test.len());
-    for (index, (prediction, &truth)) in predictions.iter().zip(&truths).enumerate() {
-        let (label, features) = test.get(index)?;
-        let name = label.event.clone();
-        let no_position = |source| TrainError::Estimate { event: name.clone(), source };
-        let error_km = |position| geodesic_km(&frame, truth, position).map_err(no_position);
-
-        let scaled = Prediction {
-            covariance: prediction.covariance.scaled(sigma_scale.powi(2)),
-            ..*prediction
-        };
-        let centroid = layout.centroid(&features.scalars);
-        events.push(EvaluatedEvent {
-            hearing_receivers: layout.hearing_receivers(&features.scalars),
-            truth,
-            estimate: scaled.mean_km,
-            covariance: scaled.covariance,
-            error_km: error_km(scaled.mean_km)?,
-            mahalanobis_squared: scaled.mahalanobis_squared(truth),
-            region_90_area_km2: region_90_area_km2(&scaled.covariance).map_err(no_position)?,
-            centroid,
-            centroid_error_km: error_km(centroid)?,
-            strongest_error_km: error_km(layout.strongest(&features.scalars))?,
-            training_mean_error_km: error_km(training_mean)?,
-            event: label.event,
-            session: label.session,
-            source: label.source,
-        });
+/// Checks that the sets are large enough, of the right features, and apart.
+fn check_sets(model: &TrainedModel, sets: EvaluationSets<'_>) -> Result<(), TrainError> {
+    let EvaluationSets { training, calibration, test } = sets;
+    let training = training.map(|set| (Part::Train, 1, set));
+    let others = [(Part::Calibration, 2, calibration), (Part::Test, 1, test)];
+    let mut seen: HashSet<&str> = HashSet::new();
+    let alike = model.manifest.network.backbone.treats_receivers_alike();
+    for (part, expected, set) in training.into_iter().chain(others) {
+        if set.len() < expected {
+            return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
+        }
+        check_features(&model.manifest.features, set, part, alike)?;
+        for label in set.labels() {
+            if !seen.insert(&label.event) {
+                return Err(TrainError::SharedEvent { event: label.event.clone(), part });
+            }
+        }
     }
-    Ok(events)
+    Ok(())
 }
 
-/// Length of the geodesic between two points of the plane, lifted back onto the Earth.
-fn geodesic_km(
-    frame: &LocalFrame,
-    from: LocalPosition,
-    to: LocalPosition,
-) -> Result<f64, GeoError> {
-    Ok(frame.to_position(&from)?.distance_km(&frame.to_position(&to)?))
+/// A set of events with everything that is known of them.
+struct Known<'a> {
+    set: &'a HeimdallDataset,
+    /// What was measured, without levels by band.
+    features: Vec<FeatureMap>,
+    truths: Vec<LocalPosition>,
+    /// What the network says; nothing of training events.
+    predictions: Vec<Prediction>,
 }
 
-/// Area of the smallest region that holds 90 % of a Gaussian.
-fn region_90_area_km2(covariance: &Covariance) -> Result<f64, GeoError> {
-    Ok(Ellipse::of(covariance, 0.9)?.area_km2())
+impl<'a> Known<'a> {
+    fn read(set: &'a HeimdallDataset, predictions: Vec<Prediction>) -> Result<Self, TrainError> {
+        let features = (0..set.len())
+            .map(|index| {
+                let (_, features) = set.get(index)?;
+                Ok(FeatureMap::of_measurements(features.scalars, features.arrivals))
+            })
+            .collect::<Result<_, TrainError>>()?;
+        Ok(Self { truths: truths(set), set, features, predictions })
+    }
+
+    /// Computes the factor that makes standard deviations honest on average, and what goes with it.
+    fn recalibrate(&self) -> Recalibration {
+        let events = self.predictions.iter().zip(&self.truths).zip(&self.features);
+        let distances: Vec<(usize, f64)> = events
+            .map(|((prediction, &truth), features)| {
+                (event::hearing_receivers(features), prediction.mahalanobis_squared(truth))
+            })
+            .collect();
+        Recalibration::learn(&distances)
+    }
+
+    /// The events, and the number of sessions: events of a session are alike.
+    fn counted(&self) -> (&[FeatureMap], usize) {
+        let sessions: HashSet<&str> =
+            self.set.labels().iter().map(|label| label.session.as_str()).collect();
+        (&self.features, sessions.len())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use heimdall_geo::weighted_centroid;
-
-    use super::*;
-    use crate::testing::{synthetic, untrained};
-
-    struct Setup {
-        _folder: tempfile::TempDir,
-        model: TrainedModel,
-        calibration: HeimdallDataset,
-        test: HeimdallDataset,
-    }
-
-    fn setup() -> Setup {
-        let folder = tempfile::tempdir().unwrap();
-        let dataset = synthetic(folder.path(), 40, 5);
-        let part = |range: std::ops::Range<usize>| dataset.subset(&range.collect::<Vec<_>>());
-        let model = untrained(&part(0..10));
-        Setup { model, calibration: part(10..30), test: part(30..40), _folder: folder }
-    }
-
-    fn run(setup: &Setup) -> (TrainedModel, Evaluation) {
-        let cancel = AtomicBool::new(false);
-        evaluate(&setup.model, &setup.calibration, &setup.test, &cancel).unwrap()
-    }
-
-    /// The slow way: every figure of an event from its definition.
-    #[test]
-    fn events_are_measured_by_their_definitions() {
-        let setup = setup();
-
-        let (model, evaluation) = run(&setup);
-
-        let scale = model.manifest.sigma_scale;
-        let frame = setup.test.header().frame;
-        let standardization = &setup.model.manifest.network.standardization;
-        let [east_km, north_km] = standardization.position_mean_km.map(f64::from);
-        let mean = frame.to_position(&LocalPosition { east_km, north_km }).unwrap();
-        let cancel = AtomicBool::new(false);
-        let raw = predict(&setup.model.network, &setup.test, 3, &cancel).unwrap().unwrap();
-        assert_eq!(evaluation.events.len(), 10);
-        for (index, event) in evaluation.events.iter().enumerate() {
-            let (label, features) = setup.test.get(index).unwrap();
-            let truth = label.position_km.unwrap();
-            assert_eq!((event.truth, &event.event), (truth, &label.event));
-            let at = frame.to_position(&truth).unwrap();
-
-            let error_km = at.distance_km(&frame.to_position(&event.estimate).unwrap());
-            assert!((event.error_km - error_km).abs() < 1e-9);
-            assert!((event.training_mean_error_km - at.distance_km(&mean)).abs() < 1e-9);
-
-            let receivers = setup.test.header().receivers.iter().zip(&features.scalars);
-            let hearing: Vec<(LocalPosition, f64)> = receivers
-                .filter(|(_, scalars)| scalars.is_some_and(|scalars| scalars.detected))
-                .map(|(receiver, scalars)| {
-                    let snr_db = scalars.unwrap().snr_db;
-                    (frame.to_local(&receiver.position), f64::from(snr_db))
-                })
-                .collect();
-            assert_eq!(event.hearing_receivers, hearing.len());
-            if let Some(centroid) = weighted_centroid(&hearing) {
-                assert!(event.centroid.distance_km(&centroid) < 1e-9);
-            }
-
-            // Scaling σ by s scales the area by s², and m² by its inverse.
-            let m2 = raw[index].mahalanobis_squared(truth) / scale.powi(2);
-            assert!((event.mahalanobis_squared - m2).abs() < 1e-3 * m2.max(1.0));
-            let determinant = raw[index].covariance.determinant_km4();
-            let area_km2 =
-                std::f64::consts::PI * 4.605_170_186 * determinant.sqrt() * scale.powi(2);
-            assert!((event.region_90_area_km2 / area_km2 - 1.0).abs() < 1e-3);
-        }
-    }
-
-    /// After recalibration, `m²` of the calibration events themselves is 2 on average.
-    #[test]
-    fn calibration_split_is_honest_after_recalibration() {
-        let setup = setup();
-        let on_itself = Setup { test: setup.calibration.clone(), ..setup };
-
-        let (_, evaluation) = run(&on_itself);
-
-        let distances = evaluation.events.iter().map(|event| event.mahalanobis_squared);
-        let mean = distances.sum::<f64>() / evaluation.events.len() as f64;
-        assert!((mean - 2.0).abs() < 1e-6, "{mean}");
-        // Of all factors this one has the greatest likelihood.
-        assert!(evaluation.metrics["nll"] <= evaluation.metrics["nll_uncalibrated"]);
-    }
-
-    #[test]
-    fn recalibrated_model_carries_scale_and_metrics() {
-        let setup = setup();
-
-        let (model, evaluation) = run(&setup);
-
-        assert_eq!(model.manifest.metrics, evaluation.metrics);
-        assert!((model.manifest.sigma_scale - evaluation.metrics["sigma_scale"]).abs() < 1e-15);
-        assert!(evaluation.metrics.values().all(|value| value.is_finite()), "{evaluation:?}");
-        for name in ["coverage_95_uncalibrated", "pit_ks", "calibration_events"] {
-            assert!(evaluation.metrics.contains_key(name), "{name}");
-        }
-        let text = serde_json::to_string(&evaluation).unwrap();
-        assert_eq!(serde_json::from_str::<Evaluation>(&text).unwrap(), evaluation);
-    }
-
-    #[test]
-    fn sets_that_cannot_be_measured_are_refused() {
-        let setup = setup();
-        let cancel = AtomicBool::new(false);
-        let other = tempfile::tempdir().unwrap();
-        let other = crate::testing::wider(other.path());
-
-        let single = setup.calibration.subset(&[0]);
-        let single = evaluate(&setup.model, &single, &setup.test, &cancel).unwrap_err();
-        let differs = evaluate(&setup.model, &setup.calibration, &other, &cancel).unwrap_err();
-
-        assert!(matches!(single, TrainError::TooFewEvents { part: Part::Calibration, .. }));
-        assert!(matches!(differs, TrainError::FeaturesDiffer { part: Part::Test, .. }));
-    }
-
-    #[test]
-    fn raised_flag_stops() {
-        let setup = setup();
-
-        let result =
-            evaluate(&setup.model, &setup.calibration, &setup.test, &AtomicBool::new(true));
-
-        assert!(matches!(result, Err(TrainError::EvaluationInterrupted)));
-    }
-}
+mod tests;

@@ -52,10 +52,13 @@ mod trained_model;
 pub use config::{NetworkChoice, TrainConfig};
 pub use device::DeviceChoice;
 pub use error::TrainError;
-pub use evaluate::evaluate;
-pub use evaluation::{EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation};
+pub use evaluate::{EvaluateConfig, EvaluationSets, evaluate};
+pub use evaluation::{
+    BaselineAnswer, ConformalLimits, DataShift, EVALUATION_FILE, EVALUATION_FORMAT_VERSION,
+    EvaluatedEvent, Evaluation, Grouping, Method, REPORTED_PERCENT, Recalibration,
+};
 pub use event::{EpochSummary, TrainEvent};
 pub use schedule::{ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig};
 pub use standardization::measure_standardization;
 pub use train::{optimizer, train};
-pub use trained_model::{MODEL_FORMAT_VERSION, ModelManifest, TrainedModel};
+pub use trained_model::{MANIFEST_FILE, MODEL_FORMAT_VERSION, ModelManifest, TrainedModel};

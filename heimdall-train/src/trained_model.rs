@@ -20,8 +20,8 @@ pub const MODEL_FORMAT_VERSION: u32 = 1;
 
 /// Name of the file of weights.
 const NETWORK_FILE: &str = "network.bpk";
-/// Name of the manifest.
-const MANIFEST_FILE: &str = "manifest.json";
+/// Name of the file that holds the manifest of a network.
+pub const MANIFEST_FILE: &str = "manifest.json";
 
 /// A trained network with its manifest.
 #[derive(Clone, Debug)]
@@ -62,6 +62,19 @@ pub struct ModelManifest {
     pub metrics: BTreeMap<String, f64>,
 }
 
+impl ModelManifest {
+    /// Reads the manifest of a network that [`TrainedModel::save`] wrote into a folder.
+    ///
+    /// # Errors
+    ///
+    /// - [`TrainError::Read`] if there is none.
+    /// - [`TrainError::NewerFormat`] if a newer release wrote it.
+    /// - [`TrainError::Malformed`] if it is not one.
+    pub fn load(folder: &Path) -> Result<Self, TrainError> {
+        read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)
+    }
+}
+
 impl TrainedModel {
     /// Writes `network.bpk` and then `manifest.json` into a folder, making it if need be.
     ///
@@ -99,7 +112,7 @@ impl TrainedModel {
     /// - [`TrainError::Model`] if the network in the manifest cannot be made.
     /// - [`TrainError::Weights`] if the weights are those of another network.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        let manifest: ModelManifest = read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)?;
+        let manifest = ModelManifest::load(folder)?;
         manifest.network.validate()?;
         let path = folder.join(NETWORK_FILE);
         check_digest(&path, &manifest.network_digest)?;

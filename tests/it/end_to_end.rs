@@ -40,11 +40,14 @@ fn report_is_one_page_without_links() {
 
     let folder = &run.stages["evaluate"].outputs["evaluation"];
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
-    assert!(page.matches("<svg").count() >= 3 && page.matches("data:image/png").count() == 7);
+    assert!(page.matches("<svg").count() >= 3 && page.matches("data:image/png").count() == 21);
     assert!(!page.contains("http") && !page.contains("<script") && !page.contains("NaN"), "{page}");
     let json = fs::read(folder.join("evaluation.json")).unwrap();
     let evaluation: Evaluation = serde_json::from_slice(&json).unwrap();
     assert_eq!(evaluation.events.len(), 8);
+    let figures = fs::read_dir(folder.join("figures")).unwrap().map(|entry| entry.unwrap());
+    let names: Vec<_> = figures.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(names.contains(&"map.svg".to_owned()) && names.contains(&"errors.svg".to_owned()));
 }
 
 #[test]

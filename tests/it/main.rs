@@ -15,6 +15,7 @@ mod locate_tables;
 mod mlflow;
 mod onnx;
 mod random;
+mod report;
 mod sigmf;
 mod small;
 mod tidy;

@@ -33,7 +33,7 @@ stages:
     seed: 11
   evaluate:
     uses: evaluate
-    from: { model: train, calibration: split.calibration, test: split.test }
+    from: { model: train, train: split.train, calibration: split.calibration, test: split.test }
   export:
     uses: export
     from: { model: evaluate.model, samples: split.test }

@@ -1,7 +1,9 @@
 //! Checks, tests, benchmarks and documentation in one command.
 
 mod bench;
+mod browser;
 mod command;
+mod debian;
 mod fuzz;
 mod python;
 
@@ -67,6 +69,8 @@ fn test() -> Result<()> {
     // The name of the module says what an ignored test needs.
     let python = ("HEIMDALL_TEST_PYTHON", python.as_ref());
     cargo(&["test", "--workspace", "--all-targets", "--", "--ignored", "with_python"], &[python])?;
+    browser::install()?;
+    cargo(&["test", "--workspace", "--all-targets", "--", "--ignored", "with_chromium"], &[])?;
     if shared_data().is_dir() {
         let test = ["test", "--workspace", "--all-targets", "--", "--ignored", "with_shared_data"];
         cargo(&test, &[python])?;

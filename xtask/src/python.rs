@@ -1,12 +1,13 @@
 //! The Python environment that some tests compare with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::{exists, run, say, target_folder, workspace_root};
+use crate::debian;
 
 /// Where the requirements stand.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
@@ -46,17 +47,6 @@ fn install_python() -> Result<()> {
     if works() {
         return Ok(());
     }
-    if !Path::new("/etc/debian_version").exists() || !is_root() {
-        bail!("the tests need Python 3.10 or later with its `venv` module: install it first");
-    }
-    say("installing Debian's python3-venv");
-    run(Command::new("apt-get").args(["update", "--quiet"]))?;
-    let install = ["install", "--yes", "--quiet", "--no-install-recommends", "python3-venv"];
-    run(Command::new("apt-get").args(install))
-}
-
-/// Whether this user may install packages.
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output();
-    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+    let missing = "the tests need Python 3.10 or later with its `venv` module";
+    debian::install("python3-venv", missing)
 }

@@ -2,14 +2,18 @@
 
 use std::fmt::Write;
 
-use super::page::escape;
+use super::page::{escape, open_svg};
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 34.0;
-const BOTTOM: f64 = 46.0;
+// On a phone a unit is about a pixel, so that text is as large as around the chart.
+const WIDTH: f64 = 400.0;
+const PLOT_HEIGHT: f64 = 200.0;
+const LEFT: f64 = 46.0;
+const RIGHT: f64 = 12.0;
+const BOTTOM: f64 = 42.0;
+/// Height of a row of the legend.
+const LEGEND_ROW: f64 = 17.0;
+/// Names side by side in the legend.
+const LEGEND_COLUMNS: usize = 2;
 
 /// One line of a chart.
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ pub(crate) struct Chart {
 impl Chart {
     /// Draws the chart.
     pub(crate) fn to_svg(&self) -> String {
-        let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
+        let mut svg = open_svg(WIDTH, self.height());
         self.draw_axes(&mut svg);
         for series in &self.series {
             let _ = writeln!(
@@ -55,11 +59,20 @@ impl Chart {
         svg
     }
 
+    /// Upper end of the plot: the legend stands above it.
+    fn top(&self) -> f64 {
+        14.0 + LEGEND_ROW * self.series.len().div_ceil(LEGEND_COLUMNS) as f64
+    }
+
+    fn height(&self) -> f64 {
+        self.top() + PLOT_HEIGHT + BOTTOM
+    }
+
     fn draw_axes(&self, svg: &mut String) {
-        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let (top, bottom, right) = (self.top(), self.top() + PLOT_HEIGHT, WIDTH - RIGHT);
         for tick in ticks(self.x_max) {
             let x = self.x(tick);
-            let _ = writeln!(svg, "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
+            let _ = writeln!(svg, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/>");
             let _ = writeln!(
                 svg,
                 "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -78,30 +91,32 @@ impl Chart {
                 label(tick)
             );
         }
-        let _ = writeln!(svg, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>");
+        let _ = writeln!(svg, "<path class=\"axis\" d=\"M{LEFT} {top}V{bottom}H{right}\"/>");
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             f64::midpoint(LEFT, right),
-            HEIGHT - 8.0,
+            self.height() - 8.0,
             escape(&self.x_label)
         );
-        let middle = f64::midpoint(TOP, bottom);
+        let middle = f64::midpoint(top, bottom);
         let _ = writeln!(
             svg,
-            "<text transform=\"translate(14 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            "<text transform=\"translate(13 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             escape(&self.y_label)
         );
     }
 
     fn draw_legend(&self, svg: &mut String) {
-        let step = (WIDTH - LEFT - RIGHT) / self.series.len().max(1) as f64;
+        let step = (WIDTH - LEFT - RIGHT) / LEGEND_COLUMNS as f64;
         for (index, series) in self.series.iter().enumerate() {
-            let x = LEFT + step * index as f64;
+            let x = LEFT + step * (index % LEGEND_COLUMNS) as f64;
+            let y = 16.0 + LEGEND_ROW * (index / LEGEND_COLUMNS) as f64;
             let _ = writeln!(
                 svg,
-                "<path class=\"line {}\" d=\"M{x:.1} 18h18\"/><text x=\"{:.1}\" y=\"22\">{}</text>",
+                "<path class=\"line {}\" d=\"M{x:.1} {:.1}h18\"/><text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
                 series.class,
+                y - 4.0,
                 x + 24.0,
                 escape(&series.name)
             );
@@ -134,7 +149,7 @@ impl Chart {
     }
 
     fn y(&self, value: f64) -> f64 {
-        HEIGHT - BOTTOM - (value / self.y_max).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM)
+        self.top() + PLOT_HEIGHT * (1.0 - (value / self.y_max).clamp(0.0, 1.0))
     }
 }
 

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use heimdall_geo::LocalPosition;
 
 use super::chart::round_step;
-use super::page::escape;
+use super::page::{escape, open_svg};
 
-const WIDTH: f64 = 640.0;
-const MARGIN: f64 = 24.0;
+// On a phone a unit is about a pixel, as in charts.
+const WIDTH: f64 = 400.0;
+const MARGIN: f64 = 20.0;
 
 /// What is drawn where; north is up, and a kilometer is as long to the east as to the north.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,13 @@ pub(crate) struct Map {
     pub(crate) shown: Vec<LocalPosition>,
     /// Lines from a truth to its estimate.
     pub(crate) errors: Vec<(LocalPosition, LocalPosition)>,
+}
+
+/// Where the name of a receiver stands.
+struct Label {
+    x: f64,
+    y: f64,
+    width: f64,
 }
 
 /// The corners of what is shown, and the scale.
@@ -51,7 +59,7 @@ impl Map {
     /// Draws the map.
     pub(crate) fn to_svg(&self) -> String {
         let view = self.view();
-        let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\">\n", view.height);
+        let mut svg = open_svg(WIDTH, view.height);
         for outline in &self.ellipses {
             let points: String = outline
                 .iter()
@@ -70,9 +78,9 @@ impl Map {
             );
         }
         for (places, radius, opacity, class) in [
-            (&self.faint_truths, 2.0, 0.35, "fill-truth"),
-            (&self.truths, 4.0, 1.0, "fill-truth"),
-            (&self.estimates, 3.0, 1.0, "fill-estimate"),
+            (&self.faint_truths, 1.5, 0.35, "fill-truth"),
+            (&self.truths, 3.0, 1.0, "fill-truth"),
+            (&self.estimates, 2.5, 1.0, "fill-estimate"),
         ] {
             for place in places {
                 let _ = writeln!(
@@ -90,7 +98,7 @@ impl Map {
     }
 
     fn draw_receivers(&self, view: &View, svg: &mut String) {
-        let mut labels: Vec<(f64, f64)> = Vec::new();
+        let mut labels: Vec<Label> = Vec::new();
         for (name, place) in &self.receivers {
             let (x, y) = (view.x(place), view.y(place));
             let _ = writeln!(
@@ -98,20 +106,26 @@ impl Map {
                 "<path class=\"fill-receiver\" d=\"M{x:.1} {:.1}l6 10h-12z\"/>",
                 y - 6.0
             );
-            let (anchor, label_x) =
-                if x < 0.7 * WIDTH { ("start", x + 9.0) } else { ("end", x - 9.0) };
-            // Neighbors would write over each other: the later one moves down.
-            let mut label_y = y + 4.0;
-            let close = |other: &(f64, f64), y: f64| {
-                (other.0 - label_x).abs() < 150.0 && (other.1 - y).abs() < 13.0
+            // Letters are about half as wide as they are high.
+            let width = 6.0 * name.chars().count() as f64;
+            let start_x =
+                if x + 9.0 + width < WIDTH { x + 9.0 } else { (x - 9.0 - width).max(0.0) };
+            // Neighbors would write over each other: the later one moves down, or up at the border.
+            let steps = (0..100).map(|step| y + 4.0 + 12.0 * f64::from(step));
+            let steps = steps.take_while(|label_y| *label_y < view.height - 14.0);
+            let upwards = (1..100).map(|step| y + 4.0 - 12.0 * f64::from(step));
+            let is_free = |label_y: &f64| {
+                labels.iter().all(|other: &Label| {
+                    (other.y - label_y).abs() >= 12.0
+                        || other.x + other.width < start_x
+                        || start_x + width < other.x
+                })
             };
-            while labels.iter().any(|other| close(other, label_y)) {
-                label_y += 13.0;
-            }
-            labels.push((label_x, label_y));
+            let label_y = steps.chain(upwards).find(is_free).unwrap_or(y + 4.0);
+            labels.push(Label { x: start_x, y: label_y, width });
             let _ = writeln!(
                 svg,
-                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{label_x:.1}\" y=\"{label_y:.1}\">{}</text>",
+                "<text class=\"name\" x=\"{start_x:.1}\" y=\"{label_y:.1}\">{}</text>",
                 escape(name)
             );
         }
@@ -145,7 +159,7 @@ impl Map {
 }
 
 fn draw_scale(view: &View, svg: &mut String) {
-    let length_km = round_step(120.0 / view.pixels_per_km);
+    let length_km = round_step(90.0 / view.pixels_per_km);
     let (y, end) = (view.height - 10.0, WIDTH - MARGIN);
     let start = end - length_km * view.pixels_per_km;
     let _ = writeln!(
@@ -161,7 +175,7 @@ fn draw_scale(view: &View, svg: &mut String) {
 mod tests {
     use super::*;
 
-    /// 100 km of width fill 592 pixels; a point in the middle of it stands in the middle.
+    /// 100 km of width fill 360 units; a point in the middle of it stands in the middle.
     #[test]
     fn north_is_up_and_scales_are_equal() {
         let place = |east_km, north_km| LocalPosition { east_km, north_km };
@@ -175,6 +189,6 @@ mod tests {
         assert!((view.x(&place(50.0, 25.0)) - WIDTH / 2.0).abs() < 1e-9);
         assert!((view.y(&place(50.0, 25.0)) - view.height / 2.0).abs() < 1e-9);
         assert!(view.y(&place(0.0, 50.0)) < view.y(&place(0.0, 0.0)));
-        assert!((view.height - (296.0 + 2.0 * MARGIN)).abs() < 1e-9);
+        assert!((view.height - (180.0 + 2.0 * MARGIN)).abs() < 1e-9);
     }
 }

@@ -5,22 +5,26 @@ use std::fmt::Write;
 /// Colors are named by what they stand for, and defined twice: for light and for dark screens.
 const STYLE: &str = "
 :root { --paper: #ffffff; --ink: #1d2530; --faint: #66717f; --grid: #dfe4ea; --panel: #f6f8fa;
-  --truth: #16794c; --estimate: #b3261e; --ellipse: #b3261e; --other: #6a5acd; --receiver: #1f5fbf; }
+  --truth: #16794c; --estimate: #b3261e; --ellipse: #b3261e; --other: #6a5acd; --receiver: #1f5fbf;
+  --fourth: #a2620a; --fifth: #00758a; }
 @media (prefers-color-scheme: dark) { :root { --paper: #12161c; --ink: #e6eaef; --faint: #97a3b0;
   --grid: #2b333d; --panel: #1a2028; --truth: #4cc38a; --estimate: #ff8a80; --ellipse: #ff8a80;
-  --other: #b0a4ff; --receiver: #7fb2ff; } }
+  --other: #b0a4ff; --receiver: #7fb2ff; --fourth: #f0b060; --fifth: #5fd0e0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.warning { border-left: 4px solid var(--estimate); padding: 0.4rem 0.8rem; background: var(--panel); }
 p.note, figcaption { color: var(--faint); font-size: 0.9rem; }
 figure { margin: 1rem 0; } figure img { width: 100%; image-rendering: pixelated; display: block; }
-svg { width: 100%; height: auto; display: block; background: var(--panel); border-radius: 6px; }
-svg text { fill: var(--faint); font: 12px system-ui, sans-serif; }
+svg { width: 100%; max-width: 40rem; height: auto; display: block; background: var(--panel);
+  border-radius: 6px; }
+svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
 svg .grid { stroke: var(--grid); fill: none; } svg .axis { stroke: var(--faint); fill: none; }
 svg .line { fill: none; stroke-width: 2; } svg .thin { fill: none; stroke-width: 1; }
 svg .dashed { stroke-dasharray: 5 4; }
 .truth { stroke: var(--truth); } .estimate { stroke: var(--estimate); } .other { stroke: var(--other); }
+.fourth { stroke: var(--fourth); } .fifth { stroke: var(--fifth); }
 .receiver { stroke: var(--receiver); } .reference { stroke: var(--faint); }
 .ellipse { stroke: var(--ellipse); fill: var(--ellipse); fill-opacity: 0.07; }
 .fill-truth { fill: var(--truth); } .fill-estimate { fill: var(--estimate); }
@@ -61,6 +65,11 @@ impl Page {
         let _ = writeln!(self.body, "<p class=\"note\">{}</p>", escape(text));
     }
 
+    /// Adds a paragraph that nobody must miss.
+    pub(crate) fn warning(&mut self, text: &str) {
+        let _ = writeln!(self.body, "<p class=\"warning\">{}</p>", escape(text));
+    }
+
     /// Adds a drawing or picture, given as markup, with its caption.
     pub(crate) fn figure(&mut self, markup: &str, caption: &str) {
         let _ = writeln!(self.body, "{}", figure(markup, caption));
@@ -95,6 +104,17 @@ impl Page {
             self.body
         )
     }
+}
+
+/// Opens a drawing of this size, which scales with the page.
+pub(crate) fn open_svg(width: f64, height: f64) -> String {
+    format!("<svg viewBox=\"0 0 {width} {height:.0}\" role=\"img\">\n")
+}
+
+/// Makes a file of its own of a drawing: it has the colors of the page in it.
+pub(crate) fn standalone_svg(drawing: &str) -> String {
+    let named = drawing.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1);
+    named.replacen('>', &format!(">\n<style>{STYLE}</style>"), 1)
 }
 
 fn figure(markup: &str, caption: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use heimdall_tracking::{
     Metric, MlflowStore, MlflowTracker, NewModelVersion, RunConfig, RunStatus,
 };
-use heimdall_train::{Evaluation, ModelManifest};
+use heimdall_train::{Evaluation, MANIFEST_FILE, ModelManifest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,8 +72,7 @@ impl RegisterStage {
     ///
     /// [`PipelineError::GateFailed`] if a metric is outside of its bounds; nothing is entered then.
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
-        let evaluation: Evaluation =
-            read_json(&context.input("evaluation").join("evaluation.json")).await?;
+        let evaluation = Evaluation::load(context.input("evaluation"))?;
         self.check_gate(&evaluation.metrics)?;
         context.check_cancelled()?;
 
@@ -175,10 +174,8 @@ impl RegisterStage {
             .map(|(name, &value)| metric(format!("test/{name}"), value, 0))
             .collect();
         if let Some(model) = context.optional_input("model") {
-            let path = model.join("manifest.json");
-            let manifest: ModelManifest = read_json(&path).await?;
-            metrics.extend(history(&manifest));
-            tracker.log_artifact(&path, "network").await?;
+            metrics.extend(history(&ModelManifest::load(model)?));
+            tracker.log_artifact(&model.join(MANIFEST_FILE), "network").await?;
         }
         tracker.log_metrics(&metrics).await?;
         for (folder, name) in
