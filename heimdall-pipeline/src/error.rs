@@ -319,6 +319,14 @@ pub enum PipelineError {
     #[error(transparent)]
     Feature(#[from] heimdall_features::FeatureError),
 
+    /// A file that a command was given is no recording that it can use.
+    #[error(transparent)]
+    Recording(heimdall_data::DataError),
+
+    /// A command was asked for features that cannot be computed from its recording.
+    #[error(transparent)]
+    Features(heimdall_features::FeatureError),
+
     /// A position could not be computed.
     #[error(transparent)]
     Geo(#[from] heimdall_geo::GeoError),
@@ -388,6 +396,8 @@ impl PipelineError {
             | Self::NotEnough { .. }
             | Self::NotCached { .. }
             | Self::NoSampleRate { .. }
+            | Self::Recording(_)
+            | Self::Features(_)
             | Self::Measurements(_)
             | Self::NothingMeasured { .. }
             | Self::NeedsTraining { .. }

@@ -76,6 +76,37 @@ fn frames_are_as_many_as_are_asked_for() {
     }
 }
 
+/// The recording, a folder: what stands where the array is to go is not replaced by it.
+#[test]
+fn what_is_no_array_is_not_replaced() {
+    let workplace = with_carrier();
+    let recording = fs::read(workplace.path("carrier.npy")).unwrap();
+    fs::create_dir(workplace.path("folder")).unwrap();
+    for output in ["carrier.npy", "./carrier.npy", "folder", "/dev/null"] {
+        let arguments = ["carrier.npy", "--sample-rate", "8000", "--kind", "psd-db", "--output"];
+
+        let ended = features(&workplace, &[&arguments[..], &[output]].concat());
+
+        assert!(ended.code == 2 && ended.stderr.contains("--output"), "{output}: {ended:?}");
+    }
+    assert_eq!(fs::read(workplace.path("carrier.npy")).unwrap(), recording);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// Beside librosa, which leaves such bands silent too.
+#[test]
+fn real_samples_leave_bands_without_a_bin_silent_and_say_so() {
+    let workplace = with_carrier();
+    let arguments = "carrier.npy --sample-rate 8000 --kind mel-db --fft 64 --real --output x.npy";
+
+    let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
+
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("the smallest `fft_length`"), "{}", ended.stderr);
+    let (_, frames, values) = array(&workplace.path("x.npy"));
+    assert!(values[..frames].iter().all(|value_db| (value_db + 100.0).abs() < 1e-4));
+}
+
 #[test]
 fn what_cannot_be_done_is_said_and_leaves_nothing() {
     let workplace = with_carrier();
@@ -88,13 +119,14 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         ("carrier.npy --sample-rate 8000 --kind mfcc --bands 8 --fft 512", "`coefficients`"),
         ("nowhere.npy --sample-rate 8000 --kind psd-db", "nowhere.npy"),
         ("notes.txt --sample-rate 8000 --kind psd-db", "notes.txt"),
+        ("carrier.npy --sample-rate nan --kind psd-db", "positive number of hertz"),
     ];
     for (arguments, named) in cases {
         let arguments = format!("{arguments} --output x.npy");
 
         let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
 
-        assert!(ended.code != 0 && ended.stderr.contains(named), "{arguments}: {ended:?}");
+        assert!(ended.code == 2 && ended.stderr.contains(named), "{arguments}: {ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{ended:?}");
         let left: Vec<_> = fs::read_dir(workplace.path(""))
             .unwrap()
@@ -143,7 +175,7 @@ mod with_shared_data {
             for (kind, options, file) in kinds {
                 let librosa = match kind {
                     "psd-db" => "",
-                    _ => "--real --center --allow-empty-bands",
+                    _ => "--real --center",
                 };
                 let arguments = format!(
                     "{} --sample-rate {rate} --kind {kind} --fft {fft} --hop {hop} --bands {bands} \

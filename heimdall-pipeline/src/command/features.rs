@@ -6,16 +6,20 @@ use std::{fs, io};
 use clap::{Args, ValueEnum};
 use heimdall_data::{DataError, IqFile, ReadOptions, write_npy_table};
 use heimdall_features::{
-    BandScaling, EmptyBands, FilterBankConfig, FilterBankKind, Framing, MelScale, SpectralConfig,
-    SpectralExtractor, SpectralRows, SpectrumUnit,
+    BandScaling, EmptyBands, FeatureError, FilterBankConfig, FilterBankKind, Framing, MelScale,
+    SpectralConfig, SpectralExtractor, SpectralRows, SpectrumUnit, UtcTime,
 };
 use tokio::task::block_in_place;
+use tracing::warn;
 
 use super::Surroundings;
 use crate::PipelineError;
 
 /// Samples that are read at a time.
 const CHUNK_SAMPLES: u64 = 1 << 18;
+/// A rate that differs by more than this share is not the one that the file tells: crystals of
+/// receivers are off by less.
+const SAMPLE_RATE_RATIO_MAX: f64 = 1e-3;
 
 /// Arguments of `features`.
 #[derive(Debug, Args)]
@@ -23,7 +27,7 @@ pub struct FeaturesArgs {
     /// Recording: SigMF, WAV, NumPy or raw samples
     pub file: PathBuf,
 
-    /// Sample rate, where the file does not tell it
+    /// Sample rate; needed where the file does not tell it, and taken instead of what it tells
     #[arg(long, value_name = "HZ")]
     pub sample_rate: Option<f64>,
 
@@ -68,7 +72,7 @@ pub struct FeaturesArgs {
     #[arg(long, value_name = "T")]
     pub frames: Option<usize>,
 
-    /// Let bands without a bin be silent instead of refusing them
+    /// Let bands without a bin be silent instead of refusing them; `--real` does, as librosa does
     #[arg(long)]
     pub allow_empty_bands: bool,
 
@@ -113,18 +117,14 @@ pub enum Bank {
 impl FeaturesArgs {
     /// Writes the array, or leaves nothing at its place.
     pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
-        let options = ReadOptions { sample_rate_hz: self.sample_rate, ..ReadOptions::default() };
-        let file = IqFile::open(&self.file, &options).await.map_err(|error| match error {
-            DataError::MissingFact { fact: "sample rate", .. } => {
-                PipelineError::NoSampleRate { file: self.file.clone() }
-            }
-            error => error.into(),
-        })?;
+        self.check()?;
+        let file = self.open().await?;
         let metadata = file.metadata();
         // Double precision: a bin far below a carrier is exact, too.
-        let extractor = SpectralExtractor::<f64>::new(&self.config(), metadata.sample_rate_hz)?;
+        let extractor = self.extractor(metadata.sample_rate_hz)?;
         // A number of samples in a file fits.
-        let mut stream = extractor.stream(Some(metadata.sample_count as usize))?;
+        let stream = extractor.stream(Some(metadata.sample_count as usize));
+        let mut stream = stream.map_err(PipelineError::Features)?;
         let mut by_frame: Vec<f32> = Vec::new();
         let mut keep = |row: &[f64]| by_frame.extend(row.iter().map(|&value| value as f32));
         let mut chunks = file.chunks(CHUNK_SAMPLES);
@@ -134,9 +134,10 @@ impl FeaturesArgs {
                     samples.iter_mut().for_each(|sample| sample.im = 0.0);
                 }
                 stream.push(&samples, &mut keep)
-            })?;
+            })
+            .map_err(PipelineError::Features)?;
         }
-        stream.finish(&mut keep)?;
+        stream.finish(&mut keep).map_err(PipelineError::Features)?;
 
         let rows = extractor.rows();
         write_array(&by_frame, rows, &self.output)?;
@@ -146,7 +147,70 @@ impl FeaturesArgs {
         Ok(0)
     }
 
-    fn config(&self) -> SpectralConfig {
+    /// Refuses what would be noticed only after the work, or not at all.
+    fn check(&self) -> Result<(), PipelineError> {
+        let invalid = |option, expected| Err(PipelineError::InvalidOption { option, expected });
+        if self.sample_rate.is_some_and(|rate_hz| !(rate_hz.is_finite() && rate_hz > 0.0)) {
+            return invalid("--sample-rate", "a positive number of hertz");
+        }
+        if fs::metadata(&self.output).is_ok_and(|target| !target.is_file()) {
+            return invalid("--output", "a file: a folder or a device is not replaced");
+        }
+        let (input, output) = (fs::canonicalize(&self.file), fs::canonicalize(&self.output));
+        if input.is_ok() && input.ok() == output.ok() {
+            return invalid("--output", "another file than the recording");
+        }
+        Ok(())
+    }
+
+    /// Opens the recording, and says so where its sample rate is overruled.
+    async fn open(&self) -> Result<IqFile, PipelineError> {
+        let told = match IqFile::open(&self.file, &ReadOptions::default()).await {
+            // Nothing here depends on the time, which is what the name is needed for.
+            Err(DataError::KiwiFileName { .. }) => {
+                let start = Some(UtcTime { seconds: 0, nanoseconds: 0 });
+                IqFile::open(&self.file, &ReadOptions { start, ..ReadOptions::default() }).await
+            }
+            told => told,
+        };
+        let Some(sample_rate_hz) = self.sample_rate else {
+            return told.map_err(|error| match error {
+                DataError::MissingFact { fact: "sample rate", .. } => {
+                    PipelineError::NoSampleRate { file: self.file.clone() }
+                }
+                error => PipelineError::Recording(error),
+            });
+        };
+        let mut start = None;
+        if let Ok(file) = &told {
+            let told_hz = file.metadata().sample_rate_hz;
+            start = file.metadata().start;
+            if (told_hz / sample_rate_hz - 1.0).abs() > SAMPLE_RATE_RATIO_MAX {
+                warn!(told_hz, used_hz = sample_rate_hz, "the file tells another sample rate");
+            }
+        }
+        let options =
+            ReadOptions { sample_rate_hz: Some(sample_rate_hz), start, ..ReadOptions::default() };
+        IqFile::open(&self.file, &options).await.map_err(PipelineError::Recording)
+    }
+
+    /// Plans the extraction, and says so where bands stay silent.
+    fn extractor(&self, sample_rate_hz: f64) -> Result<SpectralExtractor<f64>, PipelineError> {
+        let planned =
+            |empty_bands| SpectralExtractor::new(&self.config(empty_bands), sample_rate_hz);
+        match planned(EmptyBands::Refuse) {
+            Err(error @ FeatureError::EmptyFilter { .. })
+                if self.real || self.allow_empty_bands =>
+            {
+                warn!(%error, "bands without a bin are silent, as in librosa");
+                planned(EmptyBands::Silent)
+            }
+            extractor => extractor,
+        }
+        .map_err(PipelineError::Features)
+    }
+
+    fn config(&self, empty_bands: EmptyBands) -> SpectralConfig {
         let framing = match self.frames {
             Some(frames) => Framing::Count { frames },
             None => {
@@ -158,7 +222,7 @@ impl FeaturesArgs {
             FeatureKind::PsdDb => SpectrumUnit::Density,
             FeatureKind::MelDb | FeatureKind::Mfcc => SpectrumUnit::Power,
         };
-        let bank = self.bank_config();
+        let bank = self.bank_config(empty_bands);
         let rows = match self.kind {
             FeatureKind::PsdDb => SpectralRows::Bins,
             FeatureKind::MelDb => SpectralRows::Bands { bank },
@@ -167,7 +231,7 @@ impl FeaturesArgs {
         SpectralConfig { fft_length: self.fft, framing, unit, rows }
     }
 
-    fn bank_config(&self) -> FilterBankConfig {
+    fn bank_config(&self, empty_bands: EmptyBands) -> FilterBankConfig {
         let default = if self.real { Bank::Mel } else { Bank::MelFolded };
         let kind = match self.bank.unwrap_or(default) {
             Bank::Linear => FilterBankKind::Linear,
@@ -179,8 +243,6 @@ impl FeaturesArgs {
             Scale::Slaney => (MelScale::Slaney, BandScaling::Slaney),
             Scale::Htk => (MelScale::Htk, BandScaling::Peak),
         };
-        let empty_bands =
-            if self.allow_empty_bands { EmptyBands::Silent } else { EmptyBands::Refuse };
         FilterBankConfig {
             bands: self.bands,
             kind,
