@@ -200,13 +200,18 @@ proptest! {
         let gradients = (output.clone() * seen).sum().backward();
 
         assert_close("mean", result.mean.inner(), normalized.mean.inner());
-        assert_close("variance", result.variance.inner(), normalized.variance.inner());
-        // Rounding of the input is a larger share of its deviation when its mean is larger.
-        let slack = if mean > 0.0 { 30.0 } else { 1.0 };
-        let scaled = |tensor: Tensor<4>| tensor / slack;
-        assert_close("output", scaled(output.inner()), scaled(expected.inner()));
+        let variance = normalized.variance.inner();
+        assert_close("variance", result.variance.inner(), variance.clone());
+        // Rounding of the input is a larger share of its deviation when its mean is larger, or the
+        // deviation of the few pixels of a channel smaller. The gradient is steeper by the latter
+        // once more.
+        let deviation: f32 = (variance + 1e-5).sqrt().min().into_scalar();
+        let steepness = deviation.recip().max(1.0);
+        let slack = steepness * if mean > 0.0 { 30.0 } else { 1.0 };
+        assert_close("output", output.inner() / slack, expected.inner() / slack);
         let expected = input.grad(&expected_gradients).unwrap();
-        assert_close("input", scaled(x.grad(&gradients).unwrap()), scaled(expected));
+        let steep = slack * steepness;
+        assert_close("input", x.grad(&gradients).unwrap() / steep, expected / steep);
         let expected = gamma.grad(&expected_gradients).unwrap();
         assert_close("gamma", g.grad(&gradients).unwrap() / slack, expected / slack);
         let expected = beta.grad(&expected_gradients).unwrap();
