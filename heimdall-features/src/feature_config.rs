@@ -62,7 +62,7 @@ impl Default for FeatureConfig {
 
 impl FeatureConfig {
     /// Checks the rules that the types of the fields cannot express and that hold for every sample
-    /// rate; [`FeatureExtractor::new`] checks the rest.
+    /// rate; [`FeatureExtractor::new`](crate::FeatureExtractor::new) checks the rest.
     ///
     /// # Errors
     ///
