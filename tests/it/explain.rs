@@ -5,14 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::small::{small, write_script};
-use crate::workplace::{TINY, Workplace};
-
-fn said(workplace: &Workplace, arguments: &[&str]) -> String {
-    let output = workplace.command(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use crate::workplace::{TINY, Workplace, said};
 
 #[test]
 fn miss_is_explained_with_old_and_new_values() {

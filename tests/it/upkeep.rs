@@ -3,14 +3,7 @@
 use std::fs;
 
 use crate::small::{small, states};
-use crate::workplace::{Workplace, ended};
-
-fn said(workplace: &Workplace, arguments: &[&str]) -> String {
-    let output = workplace.command(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use crate::workplace::{Workplace, ended, said};
 
 /// The way of a new user, as the README has it.
 #[test]

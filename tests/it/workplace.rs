@@ -144,3 +144,11 @@ pub(crate) fn ended(child: Child) -> Ended {
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
+
+/// What the program prints on stdout, if it succeeds.
+pub(crate) fn said(workplace: &Workplace, arguments: &[&str]) -> String {
+    let output = workplace.command(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
