@@ -34,6 +34,8 @@ pub struct Batch {
     pub fix_status: Tensor<2>,
     /// Where the sources are, `[batch, 2]`: east and north, in km.
     pub position_km: Tensor<2>,
+    /// How much each event counts, `[batch, 1]`, where the events do not count alike.
+    pub weight: Option<Tensor<2>>,
     /// Indices of the events in their set.
     pub events: Vec<usize>,
 }
@@ -60,6 +62,8 @@ pub struct Batcher {
     batch_size: usize,
     prefetch: usize,
     drop_out: Option<ReceiverDropOut>,
+    /// Weight of an event by the number of receivers that detect it.
+    weights: Option<Vec<f32>>,
 }
 
 impl Batcher {
@@ -76,7 +80,13 @@ impl Batcher {
         if let Some(label) = dataset.labels().iter().find(|label| label.position_km.is_none()) {
             return Err(DataError::Unlabelled { event: label.event.clone() });
         }
-        Ok(Self { dataset: dataset.clone(), batch_size, prefetch: PREFETCH, drop_out: None })
+        Ok(Self {
+            dataset: dataset.clone(),
+            batch_size,
+            prefetch: PREFETCH,
+            drop_out: None,
+            weights: None,
+        })
     }
 
     /// Reads this many batches ahead; memory is bounded by them, not by the set.
@@ -95,6 +105,20 @@ impl Batcher {
         Ok(Self { drop_out: Some(ReceiverDropOut::new(probability)?), ..self })
     }
 
+    /// Lets an event count by how many receivers detect it, those aside that were taken away: the
+    /// weights are for none, one, … all receivers. With `None`, all events count alike.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one weight more than receivers.
+    #[must_use]
+    pub fn with_weights(self, weights: Option<Vec<f32>>) -> Self {
+        let receivers = self.dataset.header().shape.receivers;
+        let fits = weights.as_ref().is_none_or(|weights| weights.len() == receivers + 1);
+        assert!(fits, "there is a weight for each number of receivers from 0 to {receivers}");
+        Self { weights, ..self }
+    }
+
     /// Number of batches in this order.
     pub fn batches(&self, order: BatchOrder) -> usize {
         batch_ranges(self.dataset.len(), self.batch_size, order).len()
@@ -106,11 +130,11 @@ impl Batcher {
     pub fn iter(&self, order: BatchOrder, device: &Device) -> Batches {
         let order_of_events = event_order(self.dataset.len(), order);
         let ranges = batch_ranges(self.dataset.len(), self.batch_size, order);
-        let (dataset, drop_out) = (self.dataset.clone(), self.drop_out);
+        let batcher = self.clone();
         let (sender, receiver) = sync_channel(self.prefetch);
         let reader = thread::spawn(move || {
             for range in ranges {
-                let arrays = read_batch(&dataset, &order_of_events[range], order, drop_out);
+                let arrays = batcher.read(&order_of_events[range], order);
                 let failed = arrays.is_err();
                 // Nobody receives any more when the iterator was dropped.
                 if sender.send(arrays).is_err() || failed {
@@ -119,6 +143,47 @@ impl Batcher {
             }
         });
         Batches { receiver: Some(receiver), reader: Some(reader), device: device.clone() }
+    }
+
+    /// Reads some events into arrays.
+    fn read(&self, events: &[usize], order: BatchOrder) -> Result<BatchArrays, DataError> {
+        let header = self.dataset.header();
+        let shape = header.shape;
+        // Kilometers of a region fit single precision to a few centimeters.
+        let receivers_km = header.receivers.iter().flat_map(|receiver| {
+            let local = header.frame.to_local(&receiver.position);
+            [local.east_km as f32, local.north_km as f32]
+        });
+        let receivers_km: Vec<f32> = receivers_km.collect();
+
+        let mut arrays = BatchArrays {
+            levels_db: Vec::with_capacity(events.len() * shape.len()),
+            levels_shape: [events.len(), shape.receivers, shape.bands, shape.frames],
+            scalars: Vec::with_capacity(events.len() * shape.receivers * ReceiverScalars::COUNT),
+            mask: Vec::with_capacity(events.len() * shape.receivers),
+            receivers_km: receivers_km.repeat(events.len()),
+            fixes: Vec::with_capacity(events.len() * ClassicalFix::COUNT),
+            positions_km: Vec::with_capacity(events.len() * 2),
+            weights: self.weights.as_ref().map(|_| Vec::with_capacity(events.len())),
+            events: events.to_vec(),
+        };
+        for &event in events {
+            let (label, mut features) = self.dataset.get(event)?;
+            if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, self.drop_out) {
+                drop_out.apply(&mut features, seed, epoch, &label.event);
+            }
+            let position = label.position_km.expect("the batcher refuses events without one");
+            arrays.levels_db.extend_from_slice(&features.levels_db);
+            arrays.scalars.extend(features.scalar_rows());
+            arrays.mask.extend(features.mask());
+            arrays.fixes.extend(ClassicalFix::to_row(features.fix));
+            arrays.positions_km.extend([position.east_km as f32, position.north_km as f32]);
+            if let (Some(weights), Some(by_hearing)) = (&mut arrays.weights, &self.weights) {
+                let hearing = features.scalars.iter().flatten().filter(|s| s.detected).count();
+                weights.push(by_hearing[hearing]);
+            }
+        }
+        Ok(arrays)
     }
 }
 
@@ -140,6 +205,7 @@ struct BatchArrays {
     receivers_km: Vec<f32>,
     fixes: Vec<f32>,
     positions_km: Vec<f32>,
+    weights: Option<Vec<f32>>,
     events: Vec<usize>,
 }
 
@@ -190,6 +256,7 @@ impl BatchArrays {
             fix_covariance_km2: fixes.clone().narrow(1, 2, 3),
             fix_status: fixes.narrow(1, 5, 1),
             position_km: tensor(self.positions_km, [rows, 2], device),
+            weight: self.weights.map(|weights| tensor(weights, [rows, 1], device)),
             events: self.events,
         }
     }
@@ -197,47 +264,6 @@ impl BatchArrays {
 
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-/// Reads some events of a set into one array.
-fn read_batch(
-    dataset: &HeimdallDataset,
-    events: &[usize],
-    order: BatchOrder,
-    drop_out: Option<ReceiverDropOut>,
-) -> Result<BatchArrays, DataError> {
-    let header = dataset.header();
-    let shape = header.shape;
-    // Kilometers of a region fit single precision to a few centimeters.
-    let receivers_km = header.receivers.iter().flat_map(|receiver| {
-        let local = header.frame.to_local(&receiver.position);
-        [local.east_km as f32, local.north_km as f32]
-    });
-    let receivers_km: Vec<f32> = receivers_km.collect();
-
-    let mut arrays = BatchArrays {
-        levels_db: Vec::with_capacity(events.len() * shape.len()),
-        levels_shape: [events.len(), shape.receivers, shape.bands, shape.frames],
-        scalars: Vec::with_capacity(events.len() * shape.receivers * ReceiverScalars::COUNT),
-        mask: Vec::with_capacity(events.len() * shape.receivers),
-        receivers_km: receivers_km.repeat(events.len()),
-        fixes: Vec::with_capacity(events.len() * ClassicalFix::COUNT),
-        positions_km: Vec::with_capacity(events.len() * 2),
-        events: events.to_vec(),
-    };
-    for &event in events {
-        let (label, mut features) = dataset.get(event)?;
-        if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, drop_out) {
-            drop_out.apply(&mut features, seed, epoch, &label.event);
-        }
-        let position = label.position_km.expect("the batcher refuses events without one");
-        arrays.levels_db.extend_from_slice(&features.levels_db);
-        arrays.scalars.extend(features.scalar_rows());
-        arrays.mask.extend(features.mask());
-        arrays.fixes.extend(ClassicalFix::to_row(features.fix));
-        arrays.positions_km.extend([position.east_km as f32, position.north_km as f32]);
-    }
-    Ok(arrays)
 }
 
 /// Puts the indices below `events` into an order.
@@ -348,6 +374,23 @@ mod tests {
         // 13 events have two receivers there; one of them goes in three of four.
         assert!((stored - 53.0).abs() < 0.1, "{stored}");
         assert!(shuffled < stored && (shuffled - present(SHUFFLED)).abs() < 1e-6, "{shuffled}");
+    }
+
+    /// Of two receivers, the one that is there detects events in turn.
+    #[test]
+    fn events_count_by_how_many_receivers_detect_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 6);
+        let batcher = Batcher::new(&dataset, 6).unwrap().with_weights(Some(vec![5.0, 2.0, 1.0]));
+
+        let batch = batcher.iter(BatchOrder::Stored, &Device::flex()).next().unwrap().unwrap();
+
+        let expected: Vec<f32> = (0..6)
+            .map(|event| feature_map(header(2, 4, 3).shape, event).scalars)
+            .map(|scalars| [5.0, 2.0, 1.0][scalars.iter().flatten().filter(|s| s.detected).count()])
+            .collect();
+        assert!(expected.contains(&5.0) && expected.contains(&2.0));
+        assert_eq!(batch.weight.unwrap().try_into_vec_as::<f32>().unwrap(), expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! no twin of the preprocessing, the standardization or the local plane.
 //!
 //! ```text
-//! LocalizationNet ──export──▶ OnnxModel ──write_package──▶ folder
+//! Ensemble ──export──▶ OnnxModel ──write_package──▶ folder
 //!                             (bytes)         │            model.onnx, manifest.json, MLmodel, …
 //!                                          verify: the written bytes, run by another runtime,
 //!                                          say what the network says; else there is no file
@@ -21,7 +21,7 @@
 //! use heimdall_geo::{LocalFrame, Position};
 //! use heimdall_model::LocalizationNetConfig;
 //!
-//! let network = LocalizationNetConfig::default().init(&Device::flex());
+//! let network = LocalizationNetConfig::default().init(&Device::flex()).into();
 //! let frame = LocalFrame { origin: Position::new(44.75, 8.5).unwrap() };
 //! let shape = FeatureShape { receivers: 3, bands: 16, frames: 8 };
 //! let config = ExportConfig::default();

@@ -1,5 +1,6 @@
 //! From the network to a graph, module by module.
 
+mod estimate;
 mod receiver_set;
 mod side;
 
@@ -10,8 +11,7 @@ use burn::tensor::Tensor;
 use heimdall_features::FeatureShape;
 use heimdall_geo::LocalFrame;
 use heimdall_model::{
-    CovarianceKind, DEVIATION_FLOOR, Head, LocalizationNet, LocalizationNetConfig, ResNet,
-    ResidualBlock, Standardization,
+    Ensemble, Head, LocalizationNetConfig, ResNet, ResidualBlock, SideInputConfig, Standardization,
 };
 
 use crate::graph::{Attribute, Element, Graph, Value};
@@ -25,14 +25,14 @@ use crate::proto::GraphProto;
 /// 32 bits up to the heads. Batch norms are folded into the convolutions before them. From the
 /// heads on, the graph computes in 64 bits.
 pub(crate) fn lower(
-    network: &LocalizationNet,
+    network: &Ensemble,
     frame: &LocalFrame,
     shape: FeatureShape,
     sigma_scale: f64,
 ) -> GraphProto {
     let mut graph = Graph::new("heimdall-localization");
     let inputs = GraphInputs::new(&mut graph, network.config(), shape);
-    let estimate = estimate(&mut graph, network, &inputs, shape, sigma_scale);
+    let estimate = estimate::ensemble(&mut graph, network, &inputs, shape, sigma_scale);
 
     graph.enter("degrees");
     let [(position, position_meaning), (uncertainty, uncertainty_meaning), covariance] = OUTPUTS;
@@ -57,7 +57,11 @@ pub(crate) fn lower(
 }
 
 /// The inputs of the graph, under what they are.
-pub(crate) struct GraphInputs(Vec<(Input, Value)>);
+pub(crate) struct GraphInputs {
+    values: Vec<(Input, Value)>,
+    receivers: usize,
+    scalars: usize,
+}
 
 impl GraphInputs {
     fn new(graph: &mut Graph, config: &LocalizationNetConfig, shape: FeatureShape) -> Self {
@@ -65,72 +69,25 @@ impl GraphInputs {
             let axes = input.shape(config, shape);
             (input, graph.input(input.name(), Element::F32, &axes, input.meaning()))
         });
-        Self(inputs.collect())
+        Self {
+            values: inputs.collect(),
+            receivers: config.input_channels,
+            scalars: config.side_inputs.as_ref().map_or(0, SideInputConfig::scalars),
+        }
+    }
+
+    /// Numbers of each receiver, and receivers.
+    pub(crate) fn scalars(&self) -> (usize, usize) {
+        (self.scalars, self.receivers)
+    }
+
+    pub(crate) fn find(&self, input: Input) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| *known == input).map(|(_, value)| value)
     }
 
     pub(crate) fn get(&self, input: Input) -> &Value {
-        let found = self.0.iter().find(|(known, _)| *known == input);
-        &found.expect("a network looks at inputs that it takes").1
+        self.find(input).expect("a network looks at inputs that it takes")
     }
-}
-
-/// A position and its covariance in the plane; every value is `[batch, 1]`, in 64 bits.
-struct GraphEstimate {
-    /// East and north.
-    mean_km: [Value; 2],
-    /// East, east-north and north, after recalibration.
-    covariance_km2: [Value; 3],
-}
-
-/// Adds a network, up to its estimate.
-fn estimate(
-    graph: &mut Graph,
-    network: &LocalizationNet,
-    inputs: &GraphInputs,
-    shape: FeatureShape,
-    sigma_scale: f64,
-) -> GraphEstimate {
-    let config = network.config();
-    let mut embeddings = Vec::new();
-    if let Some(network) = network.resnet() {
-        let x = standardize(graph, &config.standardization, inputs.get(Input::Levels));
-        embeddings.push(resnet(graph, network, &x));
-    }
-    if let (Some(layers), Some(side_inputs)) = (network.side(), &config.side_inputs) {
-        let x = side::flat(graph, side_inputs, &config.standardization, inputs);
-        embeddings.push(side::perceptron(graph, layers, &x));
-    }
-    if let (Some(set), Some(side_inputs)) = (network.set(), &config.side_inputs) {
-        let levels = standardize(graph, &config.standardization, inputs.get(Input::Levels));
-        let side = (side_inputs, &config.standardization);
-        embeddings.push(receiver_set::embedding(graph, set, (&levels, shape), side, inputs));
-    }
-    let embedding = graph.columns(&embeddings.iter().collect::<Vec<_>>());
-    graph.enter("position_head");
-    let position_raw = head(graph, network.position_head(), &embedding);
-    graph.enter("uncertainty_head");
-    let uncertainty_raw = head(graph, network.uncertainty_head(), &embedding);
-
-    graph.enter("estimate");
-    let (origin_km, unit_km) = match config.side_inputs {
-        Some(_) => side::correction(graph, &config.standardization, inputs, &position_raw),
-        None => spread(graph, &config.standardization),
-    };
-    let mean_km = [0_u8, 1].map(|axis| {
-        let raw = graph.column(&position_raw, axis.into());
-        let km = graph.multiply(&raw, &unit_km[usize::from(axis)]);
-        graph.add(&km, &origin_km[usize::from(axis)])
-    });
-    let unit_km = unit_km.map(|unit_km| graph.scaled(&unit_km, sigma_scale));
-    let cholesky_km = cholesky_km(graph, config.covariance, &unit_km, &uncertainty_raw);
-    GraphEstimate { mean_km, covariance_km2: covariance_km2(graph, &cholesky_km) }
-}
-
-/// Mean and spread of the positions, to the east and to the north, as constants.
-fn spread(graph: &mut Graph, standardization: &Standardization) -> ([Value; 2], [Value; 2]) {
-    let Standardization { position_mean_km, position_deviation_km, .. } = standardization;
-    let mut scalars = |values: [f32; 2]| values.map(|value| graph.scalar(value.into()));
-    (scalars(*position_mean_km), scalars(*position_deviation_km))
 }
 
 fn standardize(graph: &mut Graph, standardization: &Standardization, levels_db: &Value) -> Value {
@@ -244,59 +201,12 @@ fn linear(graph: &mut Graph, linear: &Linear, input: &Value) -> Value {
     graph.element_wise("Gemm", &[input, &weight, &bias])
 }
 
-/// The Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
-fn cholesky_km(
-    graph: &mut Graph,
-    covariance: CovarianceKind,
-    [east_km, north_km]: &[Value; 2],
-    uncertainty_raw: &Value,
-) -> [Value; 3] {
-    let first = graph.column(uncertainty_raw, 0);
-    let first = softplus(graph, &first);
-    let first = graph.shifted(&first, DEVIATION_FLOOR);
-    let l11 = graph.multiply(&first, east_km);
-    let (l21, last) = match covariance {
-        CovarianceKind::Diagonal => (graph.scaled(&l11, 0.0), 1),
-        CovarianceKind::Full => {
-            let below = graph.column(uncertainty_raw, 1);
-            (graph.multiply(&below, north_km), 2)
-        }
-    };
-    let second = graph.column(uncertainty_raw, last);
-    let second = softplus(graph, &second);
-    let second = graph.shifted(&second, DEVIATION_FLOOR);
-    [l11, l21, graph.multiply(&second, north_km)]
-}
-
-/// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.
-///
-/// The operator of the same name has no 64-bit form in some runtimes and overflows in others.
-fn softplus(graph: &mut Graph, x: &Value) -> Value {
-    let magnitude = graph.element_wise("Abs", &[x]);
-    let twice_positive = graph.add(x, &magnitude);
-    let positive = graph.scaled(&twice_positive, 0.5);
-    let exponent = graph.scaled(&magnitude, -1.0);
-    let power = graph.element_wise("Exp", &[&exponent]);
-    let sum = graph.shifted(&power, 1.0);
-    let logarithm = graph.element_wise("Log", &[&sum]);
-    graph.add(&positive, &logarithm)
-}
-
-/// The covariance `L Lᵀ`: east, east-north and north, `[batch, 1]` each.
-fn covariance_km2(graph: &mut Graph, [l11, l21, l22]: &[Value; 3]) -> [Value; 3] {
-    let east = graph.square(l11);
-    let east_north = graph.multiply(l11, l21);
-    let below = graph.square(l21);
-    let last = graph.square(l22);
-    [east, east_north, graph.add(&below, &last)]
-}
-
 /// The elements of a tensor, in 32 bits, whatever the device computes in.
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_to_vec().expect("the elements were just converted")
 }
 
 /// The network as it is used for inference.
-pub(crate) fn for_inference(network: &LocalizationNet) -> LocalizationNet {
+pub(crate) fn for_inference(network: &Ensemble) -> Ensemble {
     network.valid()
 }

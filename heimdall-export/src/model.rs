@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heimdall_features::FeatureShape;
 use heimdall_geo::LocalFrame;
-use heimdall_model::{LocalizationNet, LocalizationNetConfig};
+use heimdall_model::{Ensemble, LocalizationNetConfig};
 use prost::Message;
 
 use crate::graph::BATCH_AXIS;
@@ -85,7 +85,8 @@ impl OnnxModel {
     }
 }
 
-/// Writes a network in the ONNX format.
+/// Writes a network, or an ensemble of some, in the ONNX format: one graph whose estimate is the
+/// mixture of all.
 ///
 /// The file takes features as they were extracted, and states degrees: standardization, batch
 /// norms, recalibration and the way from the local plane to degrees are inside.
@@ -107,7 +108,7 @@ impl OnnxModel {
 ///
 /// Standard deviations are multiplied by `sigma_scale`, covariances by its square. The entries of
 /// `metadata` go into the file under `heimdall.` and their key, beside those that this function
-/// writes: `format_version`, `shape`, `network` (its configuration), `origin_latitude_deg`,
+/// writes: `format_version`, `shape`, `network` (its configuration), `members`, `origin_latitude_deg`,
 /// `origin_longitude_deg`, `sigma_scale`, and the meaning of the input and of each output.
 ///
 /// # Errors
@@ -117,7 +118,7 @@ impl OnnxModel {
 /// - [`ExportError::ShapeMismatch`] if the network takes another number of receivers, or `shape` is
 ///   empty.
 pub fn export(
-    network: &LocalizationNet,
+    network: &Ensemble,
     frame: &LocalFrame,
     shape: FeatureShape,
     sigma_scale: f64,
@@ -164,7 +165,7 @@ pub(crate) fn check_sigma_scale(sigma_scale: f64) -> Result<(), ExportError> {
 /// Adds what the file is made from to the caller's metadata, and prefixes the keys.
 fn complete(
     metadata: &BTreeMap<String, String>,
-    network: &LocalizationNet,
+    network: &Ensemble,
     frame: &LocalFrame,
     shape: FeatureShape,
     sigma_scale: f64,
@@ -174,6 +175,7 @@ fn complete(
         ("format_version", FORMAT_VERSION.to_string()),
         ("shape", json(serde_json::to_string(&shape))),
         ("network", json(serde_json::to_string(network.config()))),
+        ("members", network.members().len().to_string()),
         ("origin_latitude_deg", frame.origin.latitude_deg().to_string()),
         ("origin_longitude_deg", frame.origin.longitude_deg().to_string()),
         ("sigma_scale", sigma_scale.to_string()),

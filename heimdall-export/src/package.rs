@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use heimdall_features::FeatureMap;
-use heimdall_model::LocalizationNet;
+use heimdall_model::Ensemble;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
@@ -62,7 +62,7 @@ pub struct PackageManifest {
 pub fn write_package(
     folder: &Path,
     model: &OnnxModel,
-    network: &LocalizationNet,
+    network: &Ensemble,
     samples: &[FeatureMap],
     config: &ExportConfig,
 ) -> Result<(PackageManifest, Parity), ExportError> {
@@ -117,7 +117,7 @@ pub fn write_package(
 fn write_model(
     folder: &Path,
     model: &OnnxModel,
-    network: &LocalizationNet,
+    network: &Ensemble,
     samples: &[FeatureMap],
     config: &ExportConfig,
 ) -> Result<(Vec<u8>, Parity), ExportError> {
@@ -272,7 +272,7 @@ mod tests {
     use crate::export;
     use crate::sample::{features, frame, network, network_with_side_inputs, shape};
 
-    fn model(network: &LocalizationNet) -> OnnxModel {
+    fn model(network: &Ensemble) -> OnnxModel {
         let metadata = BTreeMap::from([("seed".to_owned(), "3".to_owned())]);
         export(network, &frame(), shape(), 1.5, &metadata, &ExportConfig::default()).unwrap()
     }

@@ -5,8 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use heimdall_features::{ClassicalFix, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, Position};
 use heimdall_model::{
-    Backbone, CovarianceKind, LocalizationNet, LocalizationNetConfig, SideInputConfig,
-    Standardization,
+    Backbone, CovarianceKind, Ensemble, LocalizationNetConfig, SideInputConfig, Standardization,
 };
 
 pub(crate) fn shape() -> FeatureShape {
@@ -17,18 +16,27 @@ pub(crate) fn frame() -> LocalFrame {
     LocalFrame { origin: Position::new(44.75, 8.5).unwrap() }
 }
 
-pub(crate) fn network(seed: u64) -> LocalizationNet {
+pub(crate) fn network(seed: u64) -> Ensemble {
     network_of(CovarianceKind::Full, seed)
 }
 
 /// Makes a network on levels alone whose batch norms and biases are as uneven as those of a trained
 /// one.
-pub(crate) fn network_of(covariance: CovarianceKind, seed: u64) -> LocalizationNet {
+pub(crate) fn network_of(covariance: CovarianceKind, seed: u64) -> Ensemble {
     uneven(&LocalizationNetConfig { covariance, ..config(seed) })
 }
 
 /// Makes such a network with side inputs.
-pub(crate) fn network_with_side_inputs(backbone: Backbone, seed: u64) -> LocalizationNet {
+pub(crate) fn network_with_side_inputs(backbone: Backbone, seed: u64) -> Ensemble {
+    mixture_with_side_inputs(backbone, 1, &[seed])
+}
+
+/// Makes an ensemble of such networks, whose estimates are mixtures.
+pub(crate) fn mixture_with_side_inputs(
+    backbone: Backbone,
+    components: usize,
+    seeds: &[u64],
+) -> Ensemble {
     let receivers = 0..shape().receivers;
     let mut side_inputs = SideInputConfig {
         receivers_km: receivers
@@ -40,18 +48,19 @@ pub(crate) fn network_with_side_inputs(backbone: Backbone, seed: u64) -> Localiz
             .map(|r| vec![5.0 + r as f32, 2.0, 9.0, 30.0, 0.5, 0.5])
             .collect(),
     };
-    let mut config = LocalizationNetConfig { backbone, ..config(seed) };
+    let mut config = LocalizationNetConfig { backbone, components, ..config(0) };
     if backbone.treats_receivers_alike() {
         side_inputs.scalar_mean.truncate(1);
         side_inputs.scalar_deviation.truncate(1);
         config.standardization.level_mean_db.truncate(1);
         config.standardization.level_deviation_db.truncate(1);
     }
-    uneven(&LocalizationNetConfig { side_inputs: Some(side_inputs), ..config })
+    let config = LocalizationNetConfig { side_inputs: Some(side_inputs), ..config };
+    Ensemble::init(&config, seeds, &Device::flex()).map(&mut Uneven { tensors: 0 })
 }
 
-fn uneven(config: &LocalizationNetConfig) -> LocalizationNet {
-    config.init(&Device::flex()).map(&mut Uneven { tensors: 0 })
+fn uneven(config: &LocalizationNetConfig) -> Ensemble {
+    Ensemble::init(config, &[config.seed], &Device::flex()).map(&mut Uneven { tensors: 0 })
 }
 
 fn config(seed: u64) -> LocalizationNetConfig {

@@ -6,7 +6,7 @@ use heimdall_features::{FeatureMap, FeatureShape};
 use heimdall_geo::{
     LocalFrame, LocalPosition, Position, WGS84_ECCENTRICITY_SQUARED, WGS84_SEMI_MAJOR_AXIS_KM,
 };
-use heimdall_model::{LocalizationNet, LocalizationNetConfig, NetworkInput, SideInputs};
+use heimdall_model::{Ensemble, LocalizationNetConfig, NetworkInput, SideInputs};
 use serde::{Deserialize, Serialize};
 use tract_onnx::prelude::{
     DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor as TractTensor,
@@ -150,7 +150,7 @@ impl Row {
 /// - [`ExportError::Parity`] if a difference is above the tolerance.
 pub fn verify(
     onnx: &[u8],
-    network: &LocalizationNet,
+    network: &Ensemble,
     frame: &LocalFrame,
     sigma_scale: f64,
     samples: &[FeatureMap],
@@ -229,7 +229,7 @@ fn by_file(
 
 /// What the network says, brought to degrees without the graph.
 fn by_network(
-    network: &LocalizationNet,
+    network: &Ensemble,
     frame: &LocalFrame,
     sigma_scale: f64,
     samples: &[FeatureMap],
@@ -305,13 +305,16 @@ pub(crate) fn degrees_per_km(position: &Position) -> [f64; 2] {
 mod tests {
     use std::collections::BTreeMap;
 
-    use heimdall_model::{Backbone, CovarianceKind};
+    use heimdall_model::{Backbone, CovarianceKind, Stem};
 
     use super::*;
-    use crate::sample::{features, frame, network, network_of, network_with_side_inputs, shape};
+    use crate::sample::{
+        features, frame, mixture_with_side_inputs, network, network_of, network_with_side_inputs,
+        shape,
+    };
     use crate::{CheckConfig, export};
 
-    fn written(network: &LocalizationNet, sigma_scale: f64, opset: u32) -> Vec<u8> {
+    fn written(network: &Ensemble, sigma_scale: f64, opset: u32) -> Vec<u8> {
         let config = ExportConfig { opset, ..ExportConfig::default() };
         export(network, &frame(), shape(), sigma_scale, &BTreeMap::new(), &config)
             .unwrap()
@@ -351,6 +354,39 @@ mod tests {
 
             assert!(parity.position_difference_m_max < 0.5, "{backbone:?}: {parity:?}");
             assert!(parity.covariance_difference_relative_max < 1e-5, "{backbone:?}: {parity:?}");
+        }
+    }
+
+    /// The strides of the narrow stem differ along bands and frames.
+    #[test]
+    fn written_file_has_the_stem_of_the_network() {
+        let config = LocalizationNetConfig { stem: Stem::Narrow, ..network(3).config().clone() };
+        let network = Ensemble::init(&config, &[3], &Device::flex());
+        let bytes = written(&network, 1.0, 17);
+
+        let parity =
+            verify(&bytes, &network, &frame(), 1.0, &features(2), &ExportConfig::default());
+
+        assert!(parity.unwrap().position_difference_m_max < 0.5);
+    }
+
+    /// Components only where few receivers detect an event, and members that disagree.
+    #[test]
+    fn written_file_mixes_components_and_members() {
+        let config = ExportConfig::default();
+        for (backbone, components, seeds) in [
+            (Backbone::Mlp, 3, &[3_u64][..]),
+            (Backbone::Mlp, 1, &[3, 4, 5]),
+            (Backbone::Set, 2, &[3, 4]),
+        ] {
+            let network = mixture_with_side_inputs(backbone, components, seeds);
+            let bytes = written(&network, 1.3, 17);
+
+            let parity = verify(&bytes, &network, &frame(), 1.3, &features(6), &config).unwrap();
+
+            let case = format!("{backbone:?}, {components}, {seeds:?}: {parity:?}");
+            assert!(parity.position_difference_m_max < 0.5, "{case}");
+            assert!(parity.covariance_difference_relative_max < 1e-4, "{case}");
         }
     }
 

@@ -6,10 +6,10 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
 use burn::tensor::Tensor;
 
-use crate::ResidualBlock;
 use crate::arithmetic::Arithmetic;
 use crate::block::convolution;
 use crate::weights::Weights;
+use crate::{ResidualBlock, Stem};
 
 /// Length of the vector that a [`ResNet`] makes of an event.
 pub const EMBEDDING_LENGTH: usize = 512;
@@ -22,11 +22,11 @@ pub const EMBEDDING_LENGTH: usize = 512;
 /// [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
 #[derive(Module, Debug)]
 pub struct ResNet {
-    /// First convolution: 7 × 7, stride 2.
+    /// First convolution: 7 × 7, stride 2, or 1 along the frames with a narrow stem.
     pub conv1: Conv2d,
     /// Batch norm after the first convolution.
     pub norm1: BatchNorm,
-    /// Pooling after it: 3 × 3, stride 2.
+    /// Pooling after it: 3 × 3, with the same stride.
     pub pool: MaxPool2d,
     /// Blocks of 64 channels.
     pub layer1: Vec<ResidualBlock>,
@@ -42,11 +42,17 @@ impl ResNet {
     /// Makes a network of so many blocks in each stage.
     pub(crate) fn new(
         blocks: [usize; 4],
+        stem: Stem,
         input_channels: usize,
         weights: &mut Weights<'_>,
     ) -> Self {
         let device = weights.device();
-        let conv1 = convolution(input_channels, 64, 7, 2, weights);
+        let stride = match stem {
+            Stem::Standard => [2, 2],
+            Stem::Narrow => [2, 1],
+        };
+        let mut conv1 = convolution(input_channels, 64, 7, 2, weights);
+        conv1.stride = stride;
         let mut stage = |blocks: usize, input: usize, output: usize, stride: usize| {
             let first = ResidualBlock::new(input, output, stride, weights);
             let rest = (1..blocks).map(|_| ResidualBlock::new(output, output, 1, weights));
@@ -56,7 +62,7 @@ impl ResNet {
             conv1,
             norm1: BatchNormConfig::new(64).init(device),
             pool: MaxPool2dConfig::new([3, 3])
-                .with_strides([2, 2])
+                .with_strides(stride)
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .init(),
             layer1: stage(blocks[0], 64, 64, 1),
@@ -111,7 +117,8 @@ mod tests {
             (Backbone::ResNet34, 3, 21_284_672),
         ] {
             let blocks = kind.stage_blocks().unwrap();
-            let network = ResNet::new(blocks, channels, &mut Weights::new(1, &device));
+            let network =
+                ResNet::new(blocks, Stem::Standard, channels, &mut Weights::new(1, &device));
 
             // Burn counts the running mean and variance of each batch norm too.
             let norms: usize = network
@@ -128,10 +135,24 @@ mod tests {
         }
     }
 
+    /// By hand: 32 frames become 16, 8, 8, 4, 2 and 1, or stay 32 through the stem and become 16, 8, 4.
+    #[test]
+    fn narrow_stem_keeps_frames() {
+        let device = Device::flex();
+        for (stem, expected) in [(Stem::Standard, [4, 1]), (Stem::Narrow, [4, 4])] {
+            let network = ResNet::new([1; 4], stem, 1, &mut Weights::new(1, &device));
+
+            let x = network.conv1.forward(Tensor::zeros([1, 1, 128, 32], &device));
+            let x = network.blocks().fold(network.pool.forward(x), |x, block| block.forward(x));
+
+            assert_eq!(x.dims()[2..], expected, "{stem:?}");
+        }
+    }
+
     #[test]
     fn any_image_becomes_one_vector() {
         let device = Device::flex();
-        let network = ResNet::new([2, 2, 2, 2], 2, &mut Weights::new(1, &device));
+        let network = ResNet::new([2, 2, 2, 2], Stem::Standard, 2, &mut Weights::new(1, &device));
 
         for [bands, frames] in [[128, 32], [17, 5], [1, 1]] {
             let output = network.forward(Tensor::zeros([2, 2, bands, frames], &device));
@@ -171,7 +192,7 @@ mod tests {
             }
         }
         let device = Device::flex().autodiff();
-        let network = ResNet::new([2, 2, 2, 2], 2, &mut Weights::new(1, &device));
+        let network = ResNet::new([2, 2, 2, 2], Stem::Standard, 2, &mut Weights::new(1, &device));
         let input = images([5, 2, 65, 33], &device);
 
         let expected = network.apply(Arithmetic::Burn, input.clone());
@@ -198,7 +219,8 @@ mod tests {
         let device = Device::flex().autodiff();
         let input = images([4, 2, 20, 12], &device);
         let statistics = [Arithmetic::Burn, Arithmetic::Kernels].map(|arithmetic| {
-            let network = ResNet::new([2, 2, 2, 2], 2, &mut Weights::new(1, &device));
+            let network =
+                ResNet::new([2, 2, 2, 2], Stem::Standard, 2, &mut Weights::new(1, &device));
             network.apply(arithmetic, input.clone());
             let norm = network.valid().norm1;
             [norm.running_mean.value(), norm.running_var.value()]

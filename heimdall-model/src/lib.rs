@@ -52,6 +52,7 @@ mod estimate;
 mod head;
 mod input;
 mod network;
+mod pretrained;
 mod receiver_set;
 mod side;
 mod standardization;
@@ -59,7 +60,7 @@ mod weights;
 
 pub use backbone::{EMBEDDING_LENGTH, ResNet};
 pub use block::{Projection, ResidualBlock};
-pub use config::{Backbone, CovarianceKind, LocalizationNetConfig};
+pub use config::{Backbone, CovarianceKind, LocalizationNetConfig, Stem};
 pub use ensemble::Ensemble;
 pub use error::ModelError;
 pub use estimate::{DEVIATION_FLOOR, Estimate, EstimateComponent};

@@ -49,7 +49,8 @@ impl LocalizationNet {
         }
         let mut weights = Weights::new(config.seed, device);
         let blocks = config.backbone.stage_blocks();
-        let resnet = blocks.map(|blocks| ResNet::new(blocks, config.input_channels, &mut weights));
+        let resnet = blocks
+            .map(|blocks| ResNet::new(blocks, config.stem, config.input_channels, &mut weights));
         let widths: &[usize] = match config.backbone {
             Backbone::ResNet18 | Backbone::ResNet34 => &SIDE_WIDTHS,
             Backbone::Mlp => &MLP_WIDTHS,
@@ -84,6 +85,11 @@ impl LocalizationNet {
     /// The part that looks at the levels, if the network takes any.
     pub fn resnet(&self) -> Option<&ResNet> {
         self.resnet.as_ref()
+    }
+
+    /// Puts another residual network in the place of the one that looks at the levels.
+    pub(crate) fn with_resnet(self, resnet: ResNet) -> Self {
+        Self { resnet: Some(resnet), ..self }
     }
 
     /// The layers that take the side inputs, if the network takes any.

@@ -328,6 +328,7 @@ impl Stage {
             Self::Simulate(_) | Self::SimulateFeatures(_) => fields.remove("receivers"),
             // Where its code is found is in the name that its content goes by.
             Self::Cmd(_) => fields.remove("sources"),
+            Self::Train(_) => fields.remove("pretrained"),
             _ => None,
         };
         parameters
@@ -340,6 +341,10 @@ impl Stage {
             Self::Import(import) => vec![("path".to_owned(), import.path.clone())],
             Self::Simulate(simulate) => table(simulate.receivers.as_ref()),
             Self::SimulateFeatures(simulate) => table(simulate.receivers.as_ref()),
+            Self::Train(train) => {
+                let pretrained = train.config.pretrained.iter();
+                pretrained.map(|path| ("pretrained".to_owned(), path.clone())).collect()
+            }
             Self::Cmd(cmd) => {
                 let source = |path: &PathBuf| (path.display().to_string(), path.clone());
                 cmd.sources.iter().map(source).collect()

@@ -1,9 +1,11 @@
 //! How a network is trained.
 
-use heimdall_model::{Backbone, CovarianceKind};
+use std::path::PathBuf;
+
+use heimdall_model::{Backbone, CovarianceKind, Stem};
 use serde::{Deserialize, Serialize};
 
-use crate::{ScheduleConfig, TrainError};
+use crate::{ClassWeights, LossConfig, OptimizerKind, ScheduleConfig, TrainError};
 
 /// The part of the network that is chosen, not measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,11 +13,16 @@ use crate::{ScheduleConfig, TrainError};
 pub struct NetworkChoice {
     /// The part that turns what is known of an event into one vector.
     pub backbone: Backbone,
+    /// How a residual network begins.
+    pub stem: Stem,
     /// Whether the network sees, beside the levels, the numbers of each receiver, which receivers
     /// there are and where, and the classical fix, of which it then states the correction.
     pub side_inputs: bool,
     /// The shape of the uncertainty.
     pub covariance: CovarianceKind,
+    /// Gaussians of which an estimate is the mixture where one or two receivers detect an event; one
+    /// for all others. Without side inputs, all events are mixtures.
+    pub components: usize,
     /// Width of the hidden layer of each head.
     pub head_width: usize,
 }
@@ -24,38 +31,42 @@ impl Default for NetworkChoice {
     fn default() -> Self {
         Self {
             backbone: Backbone::default(),
+            stem: Stem::default(),
             side_inputs: true,
             covariance: CovarianceKind::default(),
+            components: 1,
             head_width: 256,
         }
     }
 }
 
 /// How a network is trained.
-///
-/// The optimizer is Adam with the classic weight decay: `weight_decay` times the weight is added to
-/// the gradient *before* the moments are taken, as in PyTorch's `torch.optim.Adam`, and unlike
-/// `AdamW`, which shrinks the weight beside the step. It acts on all weights, biases and
-/// normalizations included. β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
-///
-/// # References
-///
-/// D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1,
-/// [arXiv:1412.6980](https://arxiv.org/abs/1412.6980). The two decays: I. Loshchilov, F. Hutter,
-/// "Decoupled weight decay regularization", ICLR 2019, algorithm 2,
-/// [arXiv:1711.05101](https://arxiv.org/abs/1711.05101).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// The network.
     pub model: NetworkChoice,
+    /// File of weights from which a residual network starts, one of torchvision's in the safetensors
+    /// format; left out, it starts from random ones.
+    pub pretrained: Option<PathBuf>,
+    /// Learning rate of the residual network, as a share of that of the other parts: 0 freezes its
+    /// weights, while its running statistics go on following the data.
+    pub backbone_rate_share: f64,
     /// Most epochs; training may stop earlier.
     pub epochs: usize,
     /// Events per step. A remainder of one event joins the batch before it.
     pub batch_size: usize,
+    /// Batches whose gradients are averaged before each step.
+    pub accumulate_batches: usize,
+    /// What the network is told about how wrong it is.
+    pub loss: LossConfig,
+    /// How the loss of an event depends on how many receivers detect it.
+    pub class_weights: ClassWeights,
+    /// How a gradient becomes a step.
+    pub optimizer: OptimizerKind,
     /// Highest learning rate of the schedule.
     pub learning_rate: f64,
-    /// Multiple of each weight that is added to its gradient.
+    /// Multiple of each weight by which it decays, biases and normalizations included.
     pub weight_decay: f64,
     /// How the learning rate changes.
     pub schedule: ScheduleConfig,
@@ -67,6 +78,9 @@ pub struct TrainConfig {
     /// Probability with which a receiver is taken away from an event while the network learns from
     /// it, so that a missing receiver is nothing new. One that recorded the event always stays.
     pub receiver_drop_out: f64,
+    /// Networks that are trained one after another, each from a seed of its own, and whose estimates
+    /// are mixed.
+    pub members: usize,
     /// Seed of the first weights, of the order of events, and of the receivers that are taken away.
     pub seed: u64,
 }
@@ -75,14 +89,21 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             model: NetworkChoice::default(),
+            pretrained: None,
+            backbone_rate_share: 1.0,
             epochs: 100,
             batch_size: 32,
+            accumulate_batches: 1,
+            loss: LossConfig::default(),
+            class_weights: ClassWeights::default(),
+            optimizer: OptimizerKind::default(),
             learning_rate: 1e-3,
             weight_decay: 1e-4,
             schedule: ScheduleConfig::default(),
             early_stopping: Some(10),
             gradient_clip: Some(5.0),
             receiver_drop_out: 0.1,
+            members: 1,
             seed: 0,
         }
     }
@@ -99,6 +120,9 @@ impl TrainConfig {
             |field, expected, actual| Err(TrainError::InvalidConfig { field, expected, actual });
         let counts = [
             ("model.head_width", self.model.head_width, 1, "at least 1"),
+            ("model.components", self.model.components, 1, "at least 1"),
+            ("accumulate_batches", self.accumulate_batches, 1, "at least 1"),
+            ("members", self.members, 1, "at least 1"),
             ("epochs", self.epochs, 1, "at least 1"),
             ("batch_size", self.batch_size, 2, "at least 2, as batch normalization has it"),
             ("early_stopping", self.early_stopping.unwrap_or(1), 1, "at least 1, or left out"),
@@ -119,6 +143,10 @@ impl TrainConfig {
         {
             return invalid("gradient_clip", "finite and above 0, or left out", norm);
         }
+        if !(0.0..=1.0).contains(&self.backbone_rate_share) {
+            let actual = self.backbone_rate_share;
+            return invalid("backbone_rate_share", "between 0 and 1", actual);
+        }
         if !(0.0..1.0).contains(&self.receiver_drop_out) {
             let actual = self.receiver_drop_out;
             return invalid("receiver_drop_out", "at least 0 and below 1", actual);
@@ -126,7 +154,20 @@ impl TrainConfig {
         if self.model.backbone.needs_side_inputs() && !self.model.side_inputs {
             return Err(TrainError::NoSideInputs { backbone: self.model.backbone });
         }
+        self.loss.validate(self.model.components)?;
         self.schedule.validate()
+    }
+
+    /// The seed of a member, counted from zero: the first has that of the run.
+    pub(crate) fn member_seed(&self, member: usize) -> u64 {
+        if member == 0 {
+            return self.seed;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("heimdall member of an ensemble");
+        hasher.update(&self.seed.to_le_bytes()).update(&(member as u64).to_le_bytes());
+        let digest = hasher.finalize();
+        let (words, _) = digest.as_bytes().as_chunks::<8>();
+        u64::from_le_bytes(words[0])
     }
 }
 
@@ -161,7 +202,12 @@ mod tests {
             (r#"{"early_stopping": 0}"#, "early_stopping"),
             (r#"{"gradient_clip": 0}"#, "gradient_clip"),
             (r#"{"model": {"head_width": 0}}"#, "model.head_width"),
+            (r#"{"model": {"components": 0}}"#, "model.components"),
+            (r#"{"model": {"components": 2}, "loss": {"beta": 0.5}}"#, "loss.beta"),
             (r#"{"receiver_drop_out": 1}"#, "receiver_drop_out"),
+            (r#"{"accumulate_batches": 0}"#, "accumulate_batches"),
+            (r#"{"members": 0}"#, "members"),
+            (r#"{"backbone_rate_share": 1.5}"#, "backbone_rate_share"),
             (r#"{"schedule": {"kind": "plateau", "factor": 1.5}}"#, "schedule.factor"),
         ];
         for (text, expected) in cases {

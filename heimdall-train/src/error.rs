@@ -135,6 +135,13 @@ pub enum TrainError {
         source: serde_json::Error,
     },
 
+    /// A model has no network in it.
+    #[error("`{}` must name at least one member, but names none", path.display())]
+    NoMembers {
+        /// The manifest.
+        path: PathBuf,
+    },
+
     /// Weights cannot be read, or are those of another network.
     #[error("`{}` does not hold the weights of this network", path.display())]
     Weights {

@@ -5,8 +5,12 @@ use serde::{Deserialize, Serialize};
 /// Something that happened while training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainEvent {
-    /// Training begins, or goes on.
+    /// The training of a network begins, or goes on.
     Started {
+        /// Number of the network in its ensemble, from 1 on.
+        member: usize,
+        /// Networks of the ensemble.
+        members: usize,
         /// Finished epochs that were found in a checkpoint; 0 if there was none.
         epochs_finished: usize,
         /// Most epochs.
@@ -27,7 +31,7 @@ pub enum TrainEvent {
         /// Most epochs.
         epochs: usize,
     },
-    /// The weights were changed.
+    /// A batch was learned from.
     Step {
         /// Number of the epoch, from 1 on.
         epoch: usize,
@@ -37,10 +41,13 @@ pub enum TrainEvent {
         batches: usize,
         /// Mean loss of the batch, in nats.
         loss: f64,
-        /// Learning rate of the step.
+        /// Learning rate of the step to which the batch belongs.
         learning_rate: f64,
         /// Events per second since the epoch began.
         samples_per_second: f64,
+        /// Time until the last epoch of this network is done at this pace, in seconds, validation
+        /// and early stopping aside.
+        seconds_left: f64,
     },
     /// An epoch is over, validated, and written as a checkpoint.
     EpochFinished {
@@ -51,7 +58,7 @@ pub enum TrainEvent {
         /// Duration, validation included, in seconds.
         seconds: f64,
     },
-    /// Training is over.
+    /// The training of a network is over.
     Finished {
         /// Epochs that were done, those before an interruption too.
         epochs: usize,

@@ -33,6 +33,7 @@
 
 mod baseline;
 mod checkpoint;
+mod class_weight;
 mod config;
 mod device;
 mod error;
@@ -41,6 +42,8 @@ mod evaluation;
 mod event;
 mod file;
 mod gradient;
+mod loss;
+mod optimizer;
 mod predict;
 mod schedule;
 mod standardization;
@@ -49,6 +52,7 @@ mod testing;
 mod train;
 mod trained_model;
 
+pub use class_weight::ClassWeights;
 pub use config::{NetworkChoice, TrainConfig};
 pub use device::DeviceChoice;
 pub use error::TrainError;
@@ -58,7 +62,11 @@ pub use evaluation::{
     EvaluatedEvent, Evaluation, Grouping, Method, REPORTED_PERCENT, Recalibration,
 };
 pub use event::{EpochSummary, TrainEvent};
+pub use loss::LossConfig;
+pub use optimizer::{OptimizerKind, optimizer};
 pub use schedule::{ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig};
 pub use standardization::measure_standardization;
-pub use train::{optimizer, train};
-pub use trained_model::{MANIFEST_FILE, MODEL_FORMAT_VERSION, ModelManifest, TrainedModel};
+pub use train::train;
+pub use trained_model::{
+    MANIFEST_FILE, MODEL_FORMAT_VERSION, MemberRun, ModelManifest, TrainedModel,
+};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::Module;
 use heimdall_data::{Batch, BatchOrder, Batcher, HeimdallDataset};
 use heimdall_geo::{Covariance, LocalPosition};
-use heimdall_model::{LocalizationNet, NetworkInput, SideInputs};
+use heimdall_model::{Ensemble, NetworkInput, SideInputs};
 
 use crate::TrainError;
 
@@ -38,7 +38,7 @@ impl Prediction {
 ///
 /// Returns `None` when the caller asked to stop.
 pub(crate) fn predict(
-    network: &LocalizationNet,
+    network: &Ensemble,
     dataset: &HeimdallDataset,
     batch_size: usize,
     cancel: &AtomicBool,

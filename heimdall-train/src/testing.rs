@@ -12,7 +12,7 @@ use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
 use heimdall_model::LocalizationNetConfig;
 
 use crate::standardization::measure_standardization;
-use crate::{MODEL_FORMAT_VERSION, ModelManifest, TrainConfig, TrainedModel};
+use crate::{MODEL_FORMAT_VERSION, MemberRun, ModelManifest, TrainConfig, TrainedModel};
 
 /// Numbers in 0 … 1 that look random.
 struct Random(u64);
@@ -142,12 +142,11 @@ pub(crate) fn untrained(dataset: &HeimdallDataset) -> TrainedModel {
         features: dataset.header().clone(),
         sigma_scale: 1.0,
         seed: 0,
-        best_epoch: 1,
         training_events: dataset.len(),
         validation_events: 1,
-        history: Vec::new(),
+        members: vec![MemberRun { seed: 0, best_epoch: 1, history: Vec::new() }],
         network_digest: String::new(),
         metrics: BTreeMap::new(),
     };
-    TrainedModel { network: network.init(&Device::flex()), manifest }
+    TrainedModel { network: network.init(&Device::flex()).into(), manifest }
 }

@@ -1,5 +1,6 @@
 //! The training loop, top to bottom.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,32 +10,33 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use heimdall_data::{BatchOrder, Batcher, HeimdallDataset, Part};
 use heimdall_features::FeatureShape;
-use heimdall_kernels::Adam;
-use heimdall_loss::{DistanceSummary, gaussian_nll};
-use heimdall_model::{LocalizationNet, LocalizationNetConfig};
+use heimdall_loss::DistanceSummary;
+use heimdall_model::{Ensemble, LocalizationNet, LocalizationNetConfig};
 use tracing::{info, info_span};
 
-use crate::checkpoint::{Checkpoints, Progress};
+use crate::checkpoint::Checkpoints;
 use crate::file::digest;
-use crate::gradient::{gradient_norm, scale_gradient};
+use crate::gradient::{AccumulatedGradients, clip, split_off};
+use crate::optimizer::optimizer;
 use crate::predict::{network_input, predict, truths};
 use crate::schedule::Schedule;
 use crate::standardization::measure_standardization;
 use crate::trained_model::weights_to_bytes;
 use crate::{
-    EpochSummary, MODEL_FORMAT_VERSION, ModelManifest, TrainConfig, TrainError, TrainEvent,
-    TrainedModel,
+    EpochSummary, MODEL_FORMAT_VERSION, MemberRun, ModelManifest, TrainConfig, TrainError,
+    TrainEvent, TrainedModel,
 };
 
-/// Trains a network, and returns the one of the epoch with the lowest validation loss.
+/// Trains a network, and returns the one of the epoch with the lowest validation loss; with
+/// `members`, trains several after each other and returns them as one.
 ///
 /// After each epoch the weights, the optimizer, the schedule and the best weights so far are kept
 /// in `scratch`. A later call with the same arguments goes on from there, whether the first one was
 /// interrupted, killed, or had finished. On a processor it ends in the same weights, bit by bit, as
 /// a run without a break: the order of the events depends on the seed and the epoch alone. The loss
-/// is read after each step, so that a device is never more than one step ahead.
+/// is read after each batch, so that a device is never more than one batch ahead.
 ///
-/// When `cancel` is raised, training stops within a step; what was done since the last finished
+/// When `cancel` is raised, training stops within a batch; what was done since the last finished
 /// epoch is lost.
 ///
 /// # Errors
@@ -48,6 +50,8 @@ use crate::{
 /// - [`TrainError::ForeignCheckpoint`] if `scratch` belongs to another run, and
 ///   [`TrainError::DigestMismatch`] and the like if it is damaged.
 /// - [`TrainError::Data`] if features cannot be read.
+/// - [`TrainError::Read`] and [`TrainError::Model`] if the pretrained weights cannot be read, or are
+///   those of another network.
 pub fn train(
     config: &TrainConfig,
     training: &HeimdallDataset,
@@ -58,124 +62,212 @@ pub fn train(
     on_event: &mut dyn FnMut(TrainEvent),
 ) -> Result<TrainedModel, TrainError> {
     config.validate()?;
-    check_sets(training, validation)?;
-    let device = device.clone().autodiff();
-    let batcher = Batcher::new(training, config.batch_size)?
-        .with_receiver_drop_out(config.receiver_drop_out)?;
-    let batches = batcher.batches(BatchOrder::Shuffled { seed: config.seed, epoch: 1 });
+    let alike = config.model.backbone.treats_receivers_alike();
+    check_sets(training, validation, alike)?;
     let network_config = network_config(config, training)?;
-
-    let mut checkpoints = Checkpoints::open(scratch, fingerprint(config, training, validation))?;
-    let network = network_config.init(&device);
-    let (mut network, mut optimizer, mut progress) =
-        checkpoints.load(network, optimizer(config))?;
-    let plateau = progress.plateau.clone();
-    let mut schedule =
-        Schedule::new(&config.schedule, config.learning_rate, batches, config.epochs, plateau);
-    on_event(TrainEvent::Started {
-        epochs_finished: progress.epochs(),
-        epochs: config.epochs,
-        batches,
-        training_events: training.len(),
-        validation_events: validation.len(),
-        parameters: network.num_params(),
+    let weights = config.class_weights.measure(training)?;
+    let batcher = Batcher::new(training, config.batch_size)?
+        .with_receiver_drop_out(config.receiver_drop_out)?
+        .with_weights(weights);
+    let pretrained = config.pretrained.as_ref().map(|path| {
+        fs::read(path).map_err(|source| TrainError::Read { path: path.clone(), source })
     });
+    let run = Run {
+        config,
+        pretrained: pretrained.transpose()?,
+        training,
+        validation,
+        batcher,
+        device: device.clone().autodiff(),
+    };
 
-    while progress.epochs() < config.epochs && !progress.is_spent(config.early_stopping) {
-        let epoch = progress.epochs() + 1;
-        let span = info_span!("epoch", epoch);
-        let _entered = span.enter();
-        let started = Instant::now();
-        let (mut learning_rate, mut loss_sum, mut events) = (0.0, 0.0, 0);
-        on_event(TrainEvent::EpochStarted { epoch, epochs: config.epochs });
+    let (mut networks, mut runs) = (Vec::new(), Vec::new());
+    for member in 0..config.members {
+        let seed = config.member_seed(member);
+        let network_config = LocalizationNetConfig { seed, ..network_config.clone() };
+        let scratch = match config.members {
+            1 => scratch.to_owned(),
+            _ => scratch.join(format!("member-{}", member + 1)),
+        };
+        let (network, run) = run.train(member, &network_config, &scratch, cancel, on_event)?;
+        networks.push(network);
+        runs.push(run);
+    }
+    finished_model(config, training, validation, Ensemble::new(networks), runs)
+}
 
-        let order = BatchOrder::Shuffled { seed: config.seed, epoch };
-        for (index, batch) in batcher.iter(order, &device).enumerate() {
-            if cancel.load(Ordering::Relaxed) {
+/// What all members of an ensemble have in common.
+struct Run<'a> {
+    config: &'a TrainConfig,
+    /// Weights from which the residual network starts.
+    pretrained: Option<Vec<u8>>,
+    training: &'a HeimdallDataset,
+    validation: &'a HeimdallDataset,
+    batcher: Batcher,
+    device: Device,
+}
+
+impl Run<'_> {
+    /// Trains a member, counted from zero.
+    fn train(
+        &self,
+        member: usize,
+        network_config: &LocalizationNetConfig,
+        scratch: &Path,
+        cancel: &AtomicBool,
+        on_event: &mut dyn FnMut(TrainEvent),
+    ) -> Result<(LocalizationNet, MemberRun), TrainError> {
+        let Self { config, training, validation, batcher, device, .. } = self;
+        let seed = network_config.seed;
+        let batches = batcher.batches(BatchOrder::Shuffled { seed, epoch: 1 });
+        let steps = batches.div_ceil(config.accumulate_batches);
+
+        let pretrained = self.pretrained.as_deref().map(digest);
+        let fingerprint = fingerprint(config, seed, pretrained.as_deref(), training, validation);
+        let mut checkpoints = Checkpoints::open(scratch, fingerprint)?;
+        let mut network = network_config.init(device);
+        if let Some(weights) = &self.pretrained {
+            network = network.load_torchvision(weights, device)?;
+        }
+        let (mut network, mut optimizer, mut progress) =
+            checkpoints.load(network, optimizer(config))?;
+        let plateau = progress.plateau.clone();
+        let mut schedule =
+            Schedule::new(&config.schedule, config.learning_rate, steps, config.epochs, plateau);
+        on_event(TrainEvent::Started {
+            member: member + 1,
+            members: config.members,
+            epochs_finished: progress.epochs(),
+            epochs: config.epochs,
+            batches,
+            training_events: training.len(),
+            validation_events: validation.len(),
+            parameters: network.num_params(),
+        });
+
+        while progress.epochs() < config.epochs && !progress.is_spent(config.early_stopping) {
+            let epoch = progress.epochs() + 1;
+            let span = info_span!("epoch", epoch);
+            let _entered = span.enter();
+            let started = Instant::now();
+            let (mut learning_rate, mut loss_sum, mut events) = (0.0, 0.0, 0);
+            let mut accumulated = AccumulatedGradients::default();
+            on_event(TrainEvent::EpochStarted { epoch, epochs: config.epochs });
+
+            let order = BatchOrder::Shuffled { seed, epoch };
+            for (index, batch) in batcher.iter(order, device).enumerate() {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(TrainError::Interrupted { epochs: progress.epochs() });
+                }
+                let batch = batch?;
+                let (target_km, batch_events) = (batch.position_km.clone(), batch.events.len());
+                let weights = batch.weight.clone();
+                let step = progress.epochs() * steps + index / config.accumulate_batches;
+                learning_rate = schedule.rate_at(step);
+
+                let estimate = network.forward(network_input(batch));
+                let standardization = &network_config.standardization;
+                let loss = config.loss.of(estimate, target_km, weights, standardization, epoch);
+                let loss_nats = loss.clone().into_scalar::<f32>();
+                if !loss_nats.is_finite() {
+                    let batch = index + 1;
+                    return Err(TrainError::NonFiniteLoss { epoch, batch, loss: loss_nats });
+                }
+                accumulated.add(&network, loss);
+
+                if accumulated.batches == config.accumulate_batches || index + 1 == batches {
+                    let gradients = accumulated.take(&network);
+                    let gradients =
+                        clip(&network, gradients, config.gradient_clip).map_err(|norm| {
+                            TrainError::NonFiniteGradient { epoch, batch: index + 1, norm }
+                        })?;
+                    network = self.step(network, &mut optimizer, learning_rate, gradients);
+                }
+
+                loss_sum += f64::from(loss_nats) * batch_events as f64;
+                events += batch_events;
+                let seconds = started.elapsed().as_secs_f64();
+                let batches_left = (config.epochs - epoch) * batches + batches - index - 1;
+                on_event(TrainEvent::Step {
+                    epoch,
+                    batch: index + 1,
+                    batches,
+                    loss: f64::from(loss_nats),
+                    learning_rate,
+                    samples_per_second: events as f64 / seconds,
+                    seconds_left: seconds / (index + 1) as f64 * batches_left as f64,
+                });
+            }
+
+            let inference = network.valid();
+            let whole = inference.clone().into();
+            let Some(validated) = validate(&whole, validation, config.batch_size, cancel)? else {
                 return Err(TrainError::Interrupted { epochs: progress.epochs() });
-            }
-            let batch = batch?;
-            learning_rate = schedule.rate_at(progress.epochs() * batches + index);
-
-            let (target_km, batch_events) = (batch.position_km.clone(), batch.events.len());
-
-            let estimate = network.forward(network_input(batch));
-            let loss = gaussian_nll(estimate.mean_km, estimate.cholesky_km, target_km);
-            let loss_nats = loss.clone().into_scalar::<f32>();
-            if !loss_nats.is_finite() {
-                return Err(TrainError::NonFiniteLoss { epoch, batch: index + 1, loss: loss_nats });
-            }
-
-            let mut gradients = GradientsParams::from_grads(loss.backward(), &network);
-            if let Some(norm_max) = config.gradient_clip {
-                let norm = gradient_norm(&network, &gradients);
-                if !norm.is_finite() {
-                    return Err(TrainError::NonFiniteGradient { epoch, batch: index + 1, norm });
-                }
-                if norm > norm_max {
-                    gradients = scale_gradient(&network, gradients, norm_max / norm);
-                }
-            }
-            network = optimizer.step(learning_rate, network, gradients);
-
-            loss_sum += f64::from(loss_nats) * batch_events as f64;
-            events += batch_events;
-            on_event(TrainEvent::Step {
+            };
+            let (validation_loss, error) = validated;
+            let summary = EpochSummary {
                 epoch,
-                batch: index + 1,
-                batches,
-                loss: f64::from(loss_nats),
                 learning_rate,
-                samples_per_second: events as f64 / started.elapsed().as_secs_f64(),
-            });
+                train_loss: loss_sum / events as f64,
+                validation_loss,
+                validation_error_km_median: error.median_km,
+                validation_error_km_p90: error.p90_km,
+            };
+            schedule.observe(validation_loss);
+            progress.history.push(summary);
+            progress.plateau = schedule.state().clone();
+            checkpoints.save(&inference, &optimizer, &progress)?;
+
+            info!(
+                train_loss_nats = summary.train_loss,
+                validation_loss_nats = validation_loss,
+                error_km_median = error.median_km,
+                "epoch finished"
+            );
+            let (best, seconds) = (progress.best_epoch() == epoch, started.elapsed().as_secs_f64());
+            on_event(TrainEvent::EpochFinished { summary, best, seconds });
         }
 
-        let inference = network.valid();
-        let Some(validated) = validate(&inference, validation, config.batch_size, cancel)? else {
-            return Err(TrainError::Interrupted { epochs: progress.epochs() });
-        };
-        let (validation_loss, error) = validated;
-        let summary = EpochSummary {
-            epoch,
-            learning_rate,
-            train_loss: loss_sum / events as f64,
-            validation_loss,
-            validation_error_km_median: error.median_km,
-            validation_error_km_p90: error.p90_km,
-        };
-        schedule.observe(validation_loss);
-        progress.history.push(summary);
-        progress.plateau = schedule.state().clone();
-        checkpoints.save(&inference, &optimizer, &progress)?;
-
-        info!(
-            train_loss_nats = summary.train_loss,
-            validation_loss_nats = validation_loss,
-            error_km_median = error.median_km,
-            "epoch finished"
-        );
-        let (best, seconds) = (progress.best_epoch() == epoch, started.elapsed().as_secs_f64());
-        on_event(TrainEvent::EpochFinished { summary, best, seconds });
+        let best_epoch = progress.best_epoch();
+        let network = checkpoints.load_network(network.valid(), best_epoch)?;
+        on_event(TrainEvent::Finished {
+            epochs: progress.epochs(),
+            best_epoch,
+            stopped_early: progress.epochs() < config.epochs,
+        });
+        Ok((network, MemberRun { seed, best_epoch, history: progress.history }))
     }
 
-    let best_epoch = progress.best_epoch();
-    let network = checkpoints.load_network(network.valid(), best_epoch)?;
-    on_event(TrainEvent::Finished {
-        epochs: progress.epochs(),
-        best_epoch,
-        stopped_early: progress.epochs() < config.epochs,
-    });
-    finished_model(config, training, validation, network, progress)
+    /// Takes a step; the residual network may go slower than the rest, or not at all.
+    fn step(
+        &self,
+        network: LocalizationNet,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: f64,
+        mut gradients: GradientsParams,
+    ) -> LocalizationNet {
+        let share = self.config.backbone_rate_share;
+        let Some(resnet) = network.resnet().filter(|_| share < 1.0) else {
+            return optimizer.step(learning_rate, network, gradients);
+        };
+        let backbone = split_off(resnet, &mut gradients);
+        let network = optimizer.step(learning_rate, network, gradients);
+        if share > 0.0 { optimizer.step(share * learning_rate, network, backbone) } else { network }
+    }
 }
 
 /// Checks that there is something to learn from, and that the two sets go together.
-fn check_sets(training: &HeimdallDataset, validation: &HeimdallDataset) -> Result<(), TrainError> {
+fn check_sets(
+    training: &HeimdallDataset,
+    validation: &HeimdallDataset,
+    alike: bool,
+) -> Result<(), TrainError> {
     for (part, expected, set) in [(Part::Train, 2, training), (Part::Validation, 1, validation)] {
         if set.len() < expected {
             return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
         }
     }
-    check_features(training.header(), validation, Part::Validation, false)
+    check_features(training.header(), validation, Part::Validation, alike)
 }
 
 /// Checks that a set has the features that a network learns from, of the same receivers unless the
@@ -211,8 +303,9 @@ fn network_config(
     let network_config = LocalizationNetConfig {
         input_channels: training.header().shape.receivers,
         backbone: config.model.backbone,
+        stem: config.model.stem,
         covariance: config.model.covariance,
-        components: 1,
+        components: config.model.components,
         head_width: config.model.head_width,
         side_inputs: config.model.side_inputs.then_some(side_inputs),
         standardization,
@@ -222,14 +315,9 @@ fn network_config(
     Ok(network_config)
 }
 
-/// Makes the optimizer that a configuration asks for, without any moments yet.
-pub fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
-    ModuleOptimizer::from(Adam::new([0.9, 0.999], 1e-8, config.weight_decay as f32))
-}
-
 /// Measures the mean loss and the errors on the validation split; `None` if asked to stop.
 fn validate(
-    network: &LocalizationNet,
+    network: &Ensemble,
     validation: &HeimdallDataset,
     batch_size: usize,
     cancel: &AtomicBool,
@@ -251,10 +339,15 @@ fn validate(
 /// features.
 fn fingerprint(
     config: &TrainConfig,
+    seed: u64,
+    pretrained: Option<&str>,
     training: &HeimdallDataset,
     validation: &HeimdallDataset,
 ) -> String {
-    let parts = (config, training.header(), training.labels(), validation.labels());
+    // The content of the weights counts, and not where they lie.
+    let config = TrainConfig { pretrained: None, ..config.clone() };
+    let parts =
+        (config, seed, pretrained, training.header(), training.labels(), validation.labels());
     digest(&serde_json::to_vec(&parts).expect("plain structs become JSON"))
 }
 
@@ -263,8 +356,8 @@ fn finished_model(
     config: &TrainConfig,
     training: &HeimdallDataset,
     validation: &HeimdallDataset,
-    network: LocalizationNet,
-    progress: Progress,
+    network: Ensemble,
+    members: Vec<MemberRun>,
 ) -> Result<TrainedModel, TrainError> {
     let bytes = weights_to_bytes(&network)
         .map_err(|source| TrainError::Weights { path: "network.bpk".into(), source })?;
@@ -275,10 +368,9 @@ fn finished_model(
         features: training.header().clone(),
         sigma_scale: 1.0,
         seed: config.seed,
-        best_epoch: progress.best_epoch(),
         training_events: training.len(),
         validation_events: validation.len(),
-        history: progress.history,
+        members,
         network_digest: digest(&bytes),
         metrics: std::collections::BTreeMap::new(),
     };

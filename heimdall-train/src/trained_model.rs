@@ -9,14 +9,14 @@ use burn::store::burn_pack::{Tensor as PackedTensor, Writer};
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Bool, Bytes, Device, Int, Tensor, TensorData};
 use heimdall_data::FeatureHeader;
-use heimdall_model::{LocalizationNet, LocalizationNetConfig};
+use heimdall_model::{Ensemble, LocalizationNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{check_digest, digest, read_json, write_json, write_whole};
 use crate::{EpochSummary, TrainConfig, TrainError};
 
 /// Version of the manifest that is written, and the newest one that is read.
-pub const MODEL_FORMAT_VERSION: u32 = 1;
+pub const MODEL_FORMAT_VERSION: u32 = 2;
 
 /// Name of the file of weights.
 const NETWORK_FILE: &str = "network.bpk";
@@ -26,8 +26,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 /// A trained network with its manifest.
 #[derive(Clone, Debug)]
 pub struct TrainedModel {
-    /// The network, in inference mode.
-    pub network: LocalizationNet,
+    /// The network, in inference mode: one, or several that speak as one.
+    pub network: Ensemble,
     /// How it came to be, and how it is used.
     pub manifest: ModelManifest,
 }
@@ -48,14 +48,12 @@ pub struct ModelManifest {
     pub sigma_scale: f64,
     /// Seed of the run.
     pub seed: u64,
-    /// The epoch whose weights were kept, from 1 on.
-    pub best_epoch: usize,
     /// Events that the network learned from.
     pub training_events: usize,
     /// Events that told when to stop.
     pub validation_events: usize,
-    /// How each epoch went.
-    pub history: Vec<EpochSummary>,
+    /// How each member of the ensemble was trained; there is at least one.
+    pub members: Vec<MemberRun>,
     /// BLAKE3 digest of the file of weights, in hexadecimal.
     pub network_digest: String,
     /// Figures of the evaluation, under flat names; empty before it.
@@ -72,6 +70,25 @@ impl ModelManifest {
     /// - [`TrainError::Malformed`] if it is not one.
     pub fn load(folder: &Path) -> Result<Self, TrainError> {
         read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)
+    }
+}
+
+/// How a network of an ensemble was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRun {
+    /// Seed of its first weights and of the order of events.
+    pub seed: u64,
+    /// The epoch whose weights were kept, from 1 on.
+    pub best_epoch: usize,
+    /// How each epoch went.
+    pub history: Vec<EpochSummary>,
+}
+
+impl MemberRun {
+    /// How the epoch went whose weights were kept, if any epoch did.
+    pub fn best(&self) -> Option<&EpochSummary> {
+        self.history.iter().find(|summary| summary.epoch == self.best_epoch)
     }
 }
 
@@ -109,15 +126,21 @@ impl TrainedModel {
     /// - [`TrainError::NewerFormat`] if a newer release wrote it.
     /// - [`TrainError::Malformed`] if the manifest is not one.
     /// - [`TrainError::DigestMismatch`] if the weights have changed.
-    /// - [`TrainError::Model`] if the network in the manifest cannot be made.
+    /// - [`TrainError::Model`] if the network in the manifest cannot be made, and
+    ///   [`TrainError::NoMembers`] if there is none.
     /// - [`TrainError::Weights`] if the weights are those of another network.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, TrainError> {
         let manifest = ModelManifest::load(folder)?;
         manifest.network.validate()?;
         let path = folder.join(NETWORK_FILE);
         check_digest(&path, &manifest.network_digest)?;
+        let seeds: Vec<u64> = manifest.members.iter().map(|member| member.seed).collect();
+        if seeds.is_empty() {
+            return Err(TrainError::NoMembers { path: folder.join(MANIFEST_FILE) });
+        }
+        let blank = Ensemble::init(&manifest.network, &seeds, device);
         let network = ModuleRecord::load(&path)
-            .and_then(|record| manifest.network.init(device).try_load_record(record))
+            .and_then(|record| blank.try_load_record(record))
             .map_err(|source| TrainError::Weights { path, source })?;
         Ok(Self { network, manifest })
     }
@@ -127,7 +150,7 @@ impl TrainedModel {
 ///
 /// Burn's own record carries the parameters' identifiers, which are drawn anew in each process; here
 /// they are left out, so that equal weights give equal bytes.
-pub(crate) fn weights_to_bytes(network: &LocalizationNet) -> Result<Bytes, RecordError> {
+pub(crate) fn weights_to_bytes(network: &Ensemble) -> Result<Bytes, RecordError> {
     let mut packer = Packer::default();
     network.visit(&mut packer);
     Ok(Writer::new(packer.tensors).into_bytes()?)
@@ -193,7 +216,7 @@ mod tests {
             let read = |folder: &Path| fs::read(folder.join(file)).unwrap();
             assert_eq!(read(&saved), read(&again), "{file}");
         }
-        let forward = |network: &LocalizationNet| {
+        let forward = |network: &Ensemble| {
             let cancel = std::sync::atomic::AtomicBool::new(false);
             crate::predict::predict(network, &dataset, 4, &cancel).unwrap().unwrap()
         };
@@ -210,6 +233,20 @@ mod tests {
 
         assert!(matches!(error, TrainError::NewerFormat { actual: 7, .. }), "{error}");
         assert!(error.to_string().contains(MANIFEST_FILE), "{error}");
+    }
+
+    #[test]
+    fn model_without_members_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = synthetic(&folder.path().join("features"), 4, 1);
+        let mut model = untrained(&dataset);
+        model.manifest.members.clear();
+        let saved = folder.path().join("model");
+        model.save(&saved).unwrap();
+
+        let error = TrainedModel::load(&saved, &Device::flex()).unwrap_err();
+
+        assert!(matches!(error, TrainError::NoMembers { .. }), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod faults;
 mod features;
 mod interrupt;
 mod kill;
+mod killed_training;
 mod locate;
 mod locate_tables;
 mod mlflow;

@@ -105,20 +105,30 @@ pub(crate) fn perceptron(graph: &mut Graph, layers: &Perceptron, x: &Value) -> V
     })
 }
 
+/// The number of receivers that detect each event, `[batch, 1]`.
+pub(crate) fn hearing(graph: &mut Graph, inputs: &GraphInputs) -> Value {
+    let (scalars, receivers) = inputs.scalars();
+    let last = i64::try_from(scalars).expect("scalars are few") - 1;
+    let detected = graph.slice(inputs.get(Input::Scalars), 2, last, last + 1);
+    let detected = graph.reshape(&detected, &[receivers]);
+    let detected = graph.multiply(&detected, inputs.get(Input::Mask));
+    let ones = graph.constant_f32("ones", &[receivers, 1], &vec![1.0; receivers]);
+    graph.element_wise("MatMul", &[&detected, &ones])
+}
+
 /// Where the estimate starts from, and the unit in which it is stated, both to the east and to the
-/// north: the fix and the logistic function of the third output, or mean and spread of the
-/// positions where there is no fix.
+/// north: the fix and the logistic function of `gate`, or mean and spread of the positions where
+/// there is no fix.
 pub(crate) fn correction(
     graph: &mut Graph,
     standardization: &Standardization,
     inputs: &GraphInputs,
-    position_raw: &Value,
+    gate: &Value,
 ) -> ([Value; 2], [Value; 2]) {
     let (present, _) = status(graph, inputs);
     let present = graph.cast(&present, Element::F64);
     let fix_km = graph.cast(inputs.get(Input::Fix), Element::F64);
-    let gate = graph.column(position_raw, 2);
-    let unit = logistic(graph, &gate);
+    let unit = logistic(graph, gate);
     let less = graph.shifted(&unit, -1.0);
     let less = graph.multiply(&less, &present);
     let unit = graph.shifted(&less, 1.0);

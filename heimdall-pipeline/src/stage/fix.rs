@@ -132,3 +132,62 @@ impl FixSolver {
         fix.is_valid().then_some(fix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heimdall_features::{FeatureConfig, FeatureExtractor};
+    use heimdall_sim::{World, WorldConfig};
+
+    use super::*;
+
+    fn config() -> FixConfig {
+        FixConfig {
+            solver: DelaySolverConfig { timing_floor_s: 0.3e-6, ..DelaySolverConfig::default() },
+            ..FixConfig::default()
+        }
+    }
+
+    /// In the simulated world clocks are good to 100 ns, which is 30 m. Where four receivers or more
+    /// hear a transmission, the delays leave no second place.
+    #[test]
+    fn delays_find_the_transmitter_that_many_receivers_hear() {
+        let world =
+            WorldConfig { sessions: 24, events_per_session: 1, seed: 5, ..WorldConfig::default() };
+        let world = World::new(&world).unwrap();
+        let solver = config().solver(world.receivers(), *world.frame()).unwrap();
+        let mut errors_km = Vec::new();
+        for index in 0..world.len() {
+            let event = world.event(index);
+            let recordings: Vec<_> = event.receptions.iter().map(Option::as_ref).collect();
+            let rate_hz = recordings.iter().flatten().next().unwrap().sample_rate_hz;
+            let extractor = FeatureExtractor::new(&FeatureConfig::default(), rate_hz).unwrap();
+            let scalars: Vec<_> = recordings
+                .iter()
+                .map(|heard| heard.map(|heard| extractor.extract(&heard.samples).unwrap().scalars))
+                .collect();
+            let hearing = scalars.iter().flatten().filter(|scalars| scalars.detected).count();
+
+            let fix = solver.fix(&recordings, &scalars);
+
+            assert!(fix.is_none() || hearing >= 3, "a fix of {hearing} receivers");
+            if let (Some(fix), 4..) = (fix, hearing) {
+                let [east_km, north_km] = fix.position_km.map(f64::from);
+                let truth = world.frame().to_local(&event.position);
+                errors_km.push(truth.distance_km(&LocalPosition { east_km, north_km }));
+            }
+        }
+
+        errors_km.sort_by(f64::total_cmp);
+        assert!(errors_km.len() >= 5, "only {} fixes", errors_km.len());
+        assert!(errors_km[errors_km.len() / 2] < 2.0, "{errors_km:?}");
+    }
+
+    #[test]
+    fn margins_beyond_their_rule_are_refused_by_name() {
+        for margin_km in [0.0, -1.0, 1e4, f64::NAN] {
+            let error = FixConfig { margin_km, ..config() }.validate().unwrap_err();
+
+            assert!(error.to_string().contains("fix.margin_km"), "{error}");
+        }
+    }
+}

@@ -225,18 +225,22 @@ fn metric(key: String, value: f64, step: usize) -> Metric {
     Metric { key, value, step: step as i64, timestamp_ms: now_ms() }
 }
 
-/// The metrics of each epoch, with the epoch as the step.
+/// The metrics of each epoch, with the epoch as the step; those of the members of an ensemble after
+/// the first under `member-2/train/loss` and so on.
 fn history(manifest: &ModelManifest) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    for summary in &manifest.history {
-        for (key, value) in [
-            ("train/loss", summary.train_loss),
-            ("train/learning_rate", summary.learning_rate),
-            ("validation/loss", summary.validation_loss),
-            ("validation/error_km_median", summary.validation_error_km_median),
-            ("validation/error_km_p90", summary.validation_error_km_p90),
-        ] {
-            metrics.push(metric(key.to_owned(), value, summary.epoch));
+    for (index, member) in manifest.members.iter().enumerate() {
+        let prefix = if index == 0 { String::new() } else { format!("member-{}/", index + 1) };
+        for summary in &member.history {
+            for (key, value) in [
+                ("train/loss", summary.train_loss),
+                ("train/learning_rate", summary.learning_rate),
+                ("validation/loss", summary.validation_loss),
+                ("validation/error_km_median", summary.validation_error_km_median),
+                ("validation/error_km_p90", summary.validation_error_km_p90),
+            ] {
+                metrics.push(metric(format!("{prefix}{key}"), value, summary.epoch));
+            }
         }
     }
     metrics

@@ -1,0 +1,239 @@
+//! From the heads of one or several networks to a position and its covariance, as part of the graph.
+
+use heimdall_features::FeatureShape;
+use heimdall_model::{
+    CovarianceKind, DEVIATION_FLOOR, Ensemble, LocalizationNet, MIXTURE_RECEIVERS_MAX,
+    Standardization,
+};
+
+use super::{GraphInputs, head, receiver_set, resnet, side, standardize};
+use crate::graph::{Graph, Value};
+use crate::port::Input;
+
+/// A position and its covariance in the plane; every value is `[batch, 1]`, in 64 bits.
+pub(crate) struct GraphEstimate {
+    /// East and north.
+    pub(crate) mean_km: [Value; 2],
+    /// East, east-north and north, after recalibration.
+    pub(crate) covariance_km2: [Value; 3],
+}
+
+/// A Gaussian and its share in the estimate; every value is `[batch, 1]`, in 64 bits.
+struct Component {
+    share: Value,
+    mean_km: [Value; 2],
+    covariance_km2: [Value; 3],
+}
+
+/// Adds all members of an ensemble, up to the estimate that they mix in equal shares.
+pub(crate) fn ensemble(
+    graph: &mut Graph,
+    network: &Ensemble,
+    inputs: &GraphInputs,
+    shape: FeatureShape,
+    sigma_scale: f64,
+) -> GraphEstimate {
+    let members = network.members();
+    let mut components = Vec::new();
+    for member in members {
+        for mut component in self::components(graph, member, inputs, shape) {
+            if members.len() > 1 {
+                component.share = graph.scaled(&component.share, 1.0 / members.len() as f64);
+            }
+            components.push(component);
+        }
+    }
+    graph.enter("mixture");
+    let GraphEstimate { mean_km, covariance_km2 } = mixture(graph, components);
+    let covariance_km2 =
+        covariance_km2.map(|entry| graph.scaled(&entry, sigma_scale * sigma_scale));
+    GraphEstimate { mean_km, covariance_km2 }
+}
+
+/// Mixes Gaussians: with `w` the shares and `d` the differences of the means from their mean, the
+/// covariance is `Σ w (Σₖ + d dᵀ)`.
+fn mixture(graph: &mut Graph, mut components: Vec<Component>) -> GraphEstimate {
+    if components.len() == 1 {
+        let Component { mean_km, covariance_km2, .. } = components.remove(0);
+        return GraphEstimate { mean_km, covariance_km2 };
+    }
+    let mean_km = [0, 1].map(|axis| {
+        let terms = components.iter().map(|c| graph.multiply(&c.share, &c.mean_km[axis]));
+        let terms: Vec<Value> = terms.collect();
+        sum(graph, &terms)
+    });
+    let off_km: Vec<[Value; 2]> = components
+        .iter()
+        .map(|c| [0, 1].map(|axis| graph.subtract(&c.mean_km[axis], &mean_km[axis])))
+        .collect();
+    let covariance_km2 = [(0, 0), (0, 1), (1, 1)].map(|(row, column)| {
+        let terms = components.iter().zip(&off_km).map(|(component, off_km)| {
+            let disagreement = graph.multiply(&off_km[row], &off_km[column]);
+            let total = graph.add(&component.covariance_km2[row + column], &disagreement);
+            graph.multiply(&component.share, &total)
+        });
+        let terms: Vec<Value> = terms.collect();
+        sum(graph, &terms)
+    });
+    GraphEstimate { mean_km, covariance_km2 }
+}
+
+fn sum(graph: &mut Graph, terms: &[Value]) -> Value {
+    let (first, rest) = terms.split_first().expect("there is something to add up");
+    rest.iter().fold(first.clone(), |sum, term| graph.add(&sum, term))
+}
+
+/// Adds a network, up to the Gaussians that it states.
+fn components(
+    graph: &mut Graph,
+    network: &LocalizationNet,
+    inputs: &GraphInputs,
+    shape: FeatureShape,
+) -> Vec<Component> {
+    let config = network.config();
+    let embedding = embedding(graph, network, inputs, shape);
+    graph.enter("position_head");
+    let position_raw = head(graph, network.position_head(), &embedding);
+    graph.enter("uncertainty_head");
+    let uncertainty_raw = head(graph, network.uncertainty_head(), &embedding);
+
+    graph.enter("estimate");
+    let index = |index: usize| i64::try_from(index).expect("outputs are few");
+    let components = config.components;
+    let (origin_km, unit_km) = match config.side_inputs {
+        Some(_) => {
+            let gate = graph.column(&position_raw, index(2 * components));
+            side::correction(graph, &config.standardization, inputs, &gate)
+        }
+        None => spread(graph, &config.standardization),
+    };
+    let scores = 2 * components + usize::from(config.side_inputs.is_some());
+    let shares = shares(graph, &position_raw, scores, components, inputs);
+    let outputs = config.covariance.head_outputs();
+    let component = |(number, share)| {
+        let mean_km = [0, 1].map(|axis| {
+            let raw = graph.column(&position_raw, index(2 * number + axis));
+            let km = graph.multiply(&raw, &unit_km[axis]);
+            graph.add(&km, &origin_km[axis])
+        });
+        let from = outputs * number;
+        let raw = graph.slice(&uncertainty_raw, 1, index(from), index(from + outputs));
+        let cholesky_km = cholesky_km(graph, config.covariance, &unit_km, &raw);
+        Component { share, mean_km, covariance_km2: covariance_km2(graph, &cholesky_km) }
+    };
+    shares.into_iter().enumerate().map(component).collect()
+}
+
+/// Adds the parts of a network that make one vector of each event.
+fn embedding(
+    graph: &mut Graph,
+    network: &LocalizationNet,
+    inputs: &GraphInputs,
+    shape: FeatureShape,
+) -> Value {
+    let config = network.config();
+    let mut embeddings = Vec::new();
+    if let Some(network) = network.resnet() {
+        let x = standardize(graph, &config.standardization, inputs.get(Input::Levels));
+        embeddings.push(resnet(graph, network, &x));
+    }
+    if let (Some(layers), Some(side_inputs)) = (network.side(), &config.side_inputs) {
+        let x = side::flat(graph, side_inputs, &config.standardization, inputs);
+        embeddings.push(side::perceptron(graph, layers, &x));
+    }
+    if let (Some(set), Some(side_inputs)) = (network.set(), &config.side_inputs) {
+        let levels = standardize(graph, &config.standardization, inputs.get(Input::Levels));
+        let side = (side_inputs, &config.standardization);
+        embeddings.push(receiver_set::embedding(graph, set, (&levels, shape), side, inputs));
+    }
+    graph.columns(&embeddings.iter().collect::<Vec<_>>())
+}
+
+/// Mean and spread of the positions, to the east and to the north, as constants.
+fn spread(graph: &mut Graph, standardization: &Standardization) -> ([Value; 2], [Value; 2]) {
+    let Standardization { position_mean_km, position_deviation_km, .. } = standardization;
+    let mut scalars = |values: [f32; 2]| values.map(|value| graph.scalar(value.into()));
+    (scalars(*position_mean_km), scalars(*position_deviation_km))
+}
+
+/// The share of each component: `e^(sₖ − s₁)` over the sum of all, and no share for any but the
+/// first where more than a few receivers detect an event and the network is told so.
+fn shares(
+    graph: &mut Graph,
+    position_raw: &Value,
+    scores: usize,
+    components: usize,
+    inputs: &GraphInputs,
+) -> Vec<Value> {
+    let one = graph.scalar(1.0);
+    if components == 1 {
+        return vec![one];
+    }
+    let few = inputs.find(Input::Scalars).is_some().then(|| {
+        let hearing = side::hearing(graph, inputs);
+        let limit = MIXTURE_RECEIVERS_MAX as f32 + 0.5;
+        let limit = graph.constant_f32("limit", &[1, 1], &[limit]);
+        graph.indicator("Less", &hearing, &limit)
+    });
+    let index = |index: usize| i64::try_from(index).expect("outputs are few");
+    let first = graph.column(position_raw, index(scores));
+    let mut powers = vec![one];
+    for component in 1..components {
+        let score = graph.column(position_raw, index(scores + component));
+        let above = graph.subtract(&score, &first);
+        let power = graph.element_wise("Exp", &[&above]);
+        powers.push(match &few {
+            Some(few) => graph.multiply(&power, few),
+            None => power,
+        });
+    }
+    let total = sum(graph, &powers);
+    powers.iter().map(|power| graph.divide(power, &total)).collect()
+}
+
+/// The Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
+fn cholesky_km(
+    graph: &mut Graph,
+    covariance: CovarianceKind,
+    [east_km, north_km]: &[Value; 2],
+    uncertainty_raw: &Value,
+) -> [Value; 3] {
+    let first = graph.column(uncertainty_raw, 0);
+    let first = softplus(graph, &first);
+    let first = graph.shifted(&first, DEVIATION_FLOOR);
+    let l11 = graph.multiply(&first, east_km);
+    let (l21, last) = match covariance {
+        CovarianceKind::Diagonal => (graph.scaled(&l11, 0.0), 1),
+        CovarianceKind::Full => {
+            let below = graph.column(uncertainty_raw, 1);
+            (graph.multiply(&below, north_km), 2)
+        }
+    };
+    let second = graph.column(uncertainty_raw, last);
+    let second = softplus(graph, &second);
+    let second = graph.shifted(&second, DEVIATION_FLOOR);
+    [l11, l21, graph.multiply(&second, north_km)]
+}
+
+/// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.
+///
+/// The operator of the same name has no 64-bit form in some runtimes and overflows in others.
+fn softplus(graph: &mut Graph, x: &Value) -> Value {
+    let magnitude = graph.element_wise("Abs", &[x]);
+    let twice_positive = graph.add(x, &magnitude);
+    let positive = graph.scaled(&twice_positive, 0.5);
+    let exponent = graph.scaled(&magnitude, -1.0);
+    let power = graph.element_wise("Exp", &[&exponent]);
+    let sum = graph.shifted(&power, 1.0);
+    let logarithm = graph.element_wise("Log", &[&sum]);
+    graph.add(&positive, &logarithm)
+}
+
+/// The covariance `L Lᵀ`: east, east-north and north, `[batch, 1]` each.
+fn covariance_km2(graph: &mut Graph, [l11, l21, l22]: &[Value; 3]) -> [Value; 3] {
+    let east = graph.square(l11);
+    let east_north = graph.multiply(l11, l21);
+    let below = graph.square(l21);
+    let last = graph.square(l22);
+    [east, east_north, graph.add(&below, &last)]
+}
