@@ -5,6 +5,7 @@
 //!           ac/ab/<key>.json      what a stage made, by the key of what it was made from
 //!           work/<key>.<run>/     a stage at work: in/<port> (links), out/<port>
 //!           scratch/<key>/        what an interrupted stage goes on from
+//!           scratch/<key>.run     the run that worked there last
 //!           locks/<key>           held while a stage works
 //!           copies/<digest>.json  what was copied to a readable folder
 //!           runs/<run>.json       what a run did
@@ -21,6 +22,7 @@ mod lock;
 mod lookup;
 mod manifest;
 mod publish;
+mod remote;
 mod upkeep;
 mod work;
 
@@ -35,9 +37,10 @@ pub(crate) use file::FileIdentity;
 pub(crate) use file::{digest_of_file, list_files};
 pub(crate) use key::{Digest, Key, KeyParts, canonical_json};
 pub(crate) use lock::{KeyLock, LockAttempt};
-pub(crate) use lookup::Lookup;
+pub(crate) use lookup::{Lookup, PARALLEL_FILES_MIN};
 use manifest::FileEntry;
 pub(crate) use manifest::{Manifest, Origin, OutputManifest, Provenance};
+pub(crate) use remote::{Pulled, Pushed, Remote, Traffic};
 pub(crate) use upkeep::Limits;
 pub(crate) use work::WorkFolder;
 
@@ -132,6 +135,16 @@ impl Cache {
             .find(|target| !target.exists())
             .expect("there are more numbers than files");
         fs::rename(path, &target).map_err(PipelineError::io("move away", path))
+    }
+}
+
+/// Runs what waits for disks where it keeps nobody else waiting.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PipelineError> + Send + 'static,
+) -> Result<T, PipelineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

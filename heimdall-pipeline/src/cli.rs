@@ -8,7 +8,7 @@ use crate::PipelineError;
 use crate::command::{
     CacheCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs, GraphArgs,
     InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, ReferenceArgs, RunArgs, RunsArgs,
-    ShowArgs, StatusArgs, Surroundings, ValidateArgs, WhyArgs,
+    SchemaArgs, ShowArgs, StatusArgs, Surroundings, ValidateArgs, WhyArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -64,6 +64,8 @@ pub enum Command {
     Cache(CacheCommandArgs),
     /// Read a pipeline and check it, without running anything
     Validate(ValidateArgs),
+    /// Print the JSON schema of pipelines, by which editors complete and check them
+    Schema(SchemaArgs),
     /// Print a script with which a shell completes commands and options
     Completions(CompletionsArgs),
     /// Write the reference of this program: pages for reading, and manual pages
@@ -91,8 +93,9 @@ impl Command {
             Self::Features(arguments) => arguments.run(surroundings).await,
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
-            Self::Cache(arguments) => arguments.run(surroundings),
+            Self::Cache(arguments) => arguments.run(surroundings).await,
             Self::Validate(arguments) => arguments.run(surroundings),
+            Self::Schema(arguments) => arguments.run(surroundings),
             Self::Init(arguments) => arguments.run(surroundings),
             Self::Completions(arguments) => arguments.run(surroundings),
             Self::Reference(arguments) => arguments.run(surroundings),

@@ -66,6 +66,31 @@ pub enum PipelineError {
     #[error("a run is under way in this cache; nothing can be removed before it is over")]
     CacheInUse,
 
+    /// There cannot be a shared cache at an address.
+    #[error("`{address}` cannot be a shared cache: {reason}")]
+    InvalidRemote {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A command needs a shared cache, and nothing says where one is.
+    #[error(
+        "nothing says where the shared cache is: set `cache:` in the pipeline, or give `--remote`"
+    )]
+    NoRemote,
+
+    /// The shared cache cannot be used.
+    #[error("the shared cache {address} cannot be used")]
+    Remote {
+        /// Its address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+
     /// A stage asks for more than the run may take.
     #[error("stage `{stage}` needs {asked} {resource}, but the run may take {total} only")]
     NotEnough {
@@ -393,6 +418,8 @@ impl PipelineError {
             | Self::UnknownRun { .. }
             | Self::NoLog { .. }
             | Self::Exists { .. }
+            | Self::InvalidRemote { .. }
+            | Self::NoRemote
             | Self::NotEnough { .. }
             | Self::NotCached { .. }
             | Self::NoSampleRate { .. }

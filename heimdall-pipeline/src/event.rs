@@ -179,6 +179,36 @@ pub enum RunEvent {
         /// The files in it.
         files: Vec<String>,
     },
+    /// A result was taken from the shared cache.
+    Fetched {
+        /// Name of the stage.
+        stage: String,
+        /// Files that were not there before.
+        files: usize,
+        /// Length of these files.
+        bytes: u64,
+    },
+    /// A result was given to the shared cache.
+    Shared {
+        /// Name of the stage.
+        stage: String,
+        /// Files that were not there before.
+        files: usize,
+        /// Length of these files.
+        bytes: u64,
+    },
+    /// The shared cache has another result that was made from the same; that one is taken.
+    Nondeterministic {
+        /// Name of the stage.
+        stage: String,
+        /// First digits of the key that both are found by.
+        key: String,
+    },
+    /// The shared cache cannot be used, and the run goes on without it.
+    SharingFailed {
+        /// What went wrong, with its causes.
+        error: String,
+    },
     /// A stage begins to work.
     StageStarted {
         /// Name of the stage.
@@ -254,6 +284,10 @@ mod tests {
             RunEvent::Waiting { stage: stage(), holder: String::new() },
             RunEvent::Damaged { stage: stage(), what: String::new() },
             RunEvent::Restored { stage: stage(), folder: PathBuf::new(), files: Vec::new() },
+            RunEvent::Fetched { stage: stage(), files: 1, bytes: 1 },
+            RunEvent::Shared { stage: stage(), files: 1, bytes: 1 },
+            RunEvent::Nondeterministic { stage: stage(), key: String::new() },
+            RunEvent::SharingFailed { error: String::new() },
             RunEvent::StageStarted { stage: stage() },
             RunEvent::StageProgress { stage: stage(), progress },
             RunEvent::Retrying { stage: stage(), attempt: 1, error: String::new(), seconds: 1.0 },

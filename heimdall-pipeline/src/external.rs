@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::PipelineError;
-use crate::cache::{Cache, Digest, FileIdentity, digest_of_file};
+use crate::cache::{Cache, Digest, FileIdentity, PARALLEL_FILES_MIN, digest_of_file};
+use crate::{PipelineError, replace};
 
 /// Version of the record's format.
 const RECORD_VERSION: u32 = 1;
@@ -45,7 +45,14 @@ pub(crate) fn content_token(path: &Path, cache: &Cache) -> Result<Digest, Pipeli
         let file = if is_file { path.clone() } else { path.join(inner) };
         look_at(&file, before.files.get(inner))
     };
-    let looks = paths.par_iter().map(look).collect::<Result<Vec<_>, PipelineError>>()?;
+    // Files that were read before are looked at faster one after the other, unless they are many.
+    let are_known = paths.len() < PARALLEL_FILES_MIN
+        && paths.iter().all(|inner| before.files.contains_key(inner));
+    let looks = if are_known {
+        paths.iter().map(look).collect::<Result<Vec<_>, PipelineError>>()?
+    } else {
+        paths.par_iter().map(look).collect::<Result<Vec<_>, PipelineError>>()?
+    };
 
     let settled = paths.iter().zip(&looks).filter(|(_, look)| look.is_settled);
     let files = settled.map(|(path, look)| (path.clone(), (look.identity, look.digest)));
@@ -89,10 +96,8 @@ fn read_record(path: &Path) -> Seen {
 }
 
 fn write_record(path: &Path, record: &Seen) -> Result<(), PipelineError> {
-    let temporary = path.with_extension(format!("{}.part", std::process::id()));
     let json = serde_json::to_vec(record).expect("a record is plain data with string keys");
-    fs::write(&temporary, json).map_err(PipelineError::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(PipelineError::io("write", path))
+    replace::write(path, &json)
 }
 
 /// Adds the paths of all files in `folder/inner`, with `open` holding the folders on the way there,

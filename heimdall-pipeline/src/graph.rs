@@ -2,6 +2,9 @@
 
 mod wiring;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
@@ -41,8 +44,9 @@ impl Graph {
         for position in 0..stages.len() {
             graph.add_node(position);
         }
+        let known = wiring::Stages::new(stages);
         for (consumer, from) in wiring.iter().enumerate() {
-            for wire in wiring::connect(source, stages, consumer, from)? {
+            for wire in wiring::connect(source, &known, consumer, from)? {
                 let node = NodeIndex::new;
                 graph.add_edge(node(wire.producer), node(wire.consumer), wire);
             }
@@ -80,17 +84,27 @@ impl Graph {
 
     /// Returns which stages a stage depends on, near or far, in running order.
     pub fn ancestors(&self, stage: usize) -> Vec<usize> {
-        self.reachable(stage, Direction::Incoming)
+        self.reachable(&[stage], Direction::Incoming)
     }
 
     /// Returns which stages depend on a stage, near or far, in running order.
     pub fn descendants(&self, stage: usize) -> Vec<usize> {
-        self.reachable(stage, Direction::Outgoing)
+        self.reachable(&[stage], Direction::Outgoing)
     }
 
-    fn reachable(&self, stage: usize, direction: Direction) -> Vec<usize> {
+    /// Returns which stages at least one of some stages depends on, near or far, in running order.
+    pub(crate) fn ancestors_of_any(&self, stages: &[usize]) -> Vec<usize> {
+        self.reachable(stages, Direction::Incoming)
+    }
+
+    /// Returns which stages depend on at least one of some stages, near or far, in running order.
+    pub(crate) fn descendants_of_any(&self, stages: &[usize]) -> Vec<usize> {
+        self.reachable(stages, Direction::Outgoing)
+    }
+
+    fn reachable(&self, starts: &[usize], direction: Direction) -> Vec<usize> {
         let mut seen = vec![false; self.stages.node_count()];
-        let mut open = vec![stage];
+        let mut open = starts.to_vec();
         while let Some(at) = open.pop() {
             for next in self.stages.neighbors_directed(NodeIndex::new(at), direction) {
                 if !std::mem::replace(&mut seen[next.index()], true) {
@@ -110,11 +124,17 @@ fn order(graph: &DiGraph<usize, Wire>) -> Result<Vec<usize>, Vec<usize>> {
         .collect();
     let mut order = Vec::with_capacity(open.len());
     let mut taken = vec![false; open.len()];
-    while let Some(next) = (0..open.len()).find(|at| !taken[*at] && open[*at] == 0) {
+    let mut ready: BinaryHeap<_> =
+        (0..open.len()).filter(|at| open[*at] == 0).map(Reverse).collect();
+    while let Some(Reverse(next)) = ready.pop() {
         taken[next] = true;
         order.push(next);
         for edge in graph.edges(NodeIndex::new(next)) {
-            open[edge.target().index()] -= 1;
+            let consumer = edge.target().index();
+            open[consumer] -= 1;
+            if open[consumer] == 0 {
+                ready.push(Reverse(consumer));
+            }
         }
     }
     match taken.iter().position(|taken| !taken) {

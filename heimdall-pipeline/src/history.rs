@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::PipelineError;
 use crate::cache::{Cache, Key};
 use crate::event::{RunReport, RunState, StageReport, StageState};
 use crate::fault::FaultPoint;
+use crate::{PipelineError, replace};
 
 /// Version of a record's format.
 const RECORD_VERSION: u32 = 1;
@@ -88,9 +88,7 @@ impl Cache {
     pub(crate) fn remember(&self, record: &RunRecord) -> Result<(), PipelineError> {
         let path = self.run_path(&record.run);
         let json = serde_json::to_vec(record).expect("a record is plain data with string keys");
-        let temporary = path.with_extension("part");
-        fs::write(&temporary, json).map_err(PipelineError::io("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(PipelineError::io("write", &path))?;
+        replace::write(&path, &json)?;
         self.reach(FaultPoint::RunRemembered);
         Ok(())
     }

@@ -38,6 +38,7 @@ mod graph;
 mod history;
 mod localization;
 mod progress;
+mod replace;
 mod report;
 mod runner;
 mod secret;
@@ -48,10 +49,10 @@ pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
     Bank, CacheAction, CacheArgs, CacheCommandArgs, CompletionsArgs, DefinitionArgs, DiffArgs,
-    EventFormat, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs, GarbageArgs,
-    GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs, Metric,
-    PinArgs, PlanArgs, ReferenceArgs, RunArgs, RunsArgs, Scale, SelectionArgs, ShowArgs, Silence,
-    StatusArgs, Surroundings, TimingArgs, ValidateArgs, WhyArgs,
+    EventFormat, ExchangeArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs,
+    GarbageArgs, GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs,
+    Metric, PinArgs, PlanArgs, ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale, SchemaArgs,
+    SelectionArgs, ShowArgs, Silence, StatusArgs, Surroundings, TimingArgs, ValidateArgs, WhyArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
@@ -61,10 +62,14 @@ pub use history::{RunRecord, StageRecord};
 pub use localization::{LevelColumn, Method};
 pub use progress::{Progress, duration};
 pub(crate) use runner::differences;
-pub use runner::{Change, Explanation, Forecast, Made, PlannedStage, RunOptions, plan, run, why};
+pub use runner::{
+    Change, Exchange, Explanation, Forecast, Made, PlannedStage, RunOptions, plan, pull, push, run,
+    why,
+};
 pub use secret::Secrets;
 pub use spec::{
-    ByteCount, Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, Span, StageSpec, TrackingSpec,
+    ByteCount, Diagnostic, LoadOptions, PipelineSpec, Place, RunSpec, Span, StageSpec,
+    TrackingSpec, schema,
 };
 pub use stage::{
     CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage,

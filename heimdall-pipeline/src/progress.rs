@@ -59,6 +59,21 @@ impl Progress {
                     "{stage:12} restores what somebody changed in {folder}: {files}"
                 ));
             }
+            RunEvent::Fetched { stage, files, bytes } => {
+                self.line(&format!("{stage:12} fetched {files} files, {}", size(*bytes)));
+            }
+            RunEvent::Shared { stage, files, bytes } if *files > 0 => {
+                self.line(&format!("{stage:12} shared  {files} files, {}", size(*bytes)));
+            }
+            RunEvent::Nondeterministic { stage, key } => {
+                self.line(&format!(
+                    "{stage:12} is not reproducible: the shared cache has another result of \
+                     {key}, which is taken"
+                ));
+            }
+            RunEvent::SharingFailed { error } => {
+                self.line(&format!("goes on without the shared cache: {error}"));
+            }
             RunEvent::Retrying { stage, attempt, error, seconds } => {
                 let pause = duration(*seconds);
                 self.line(&format!("{stage:12} failed {attempt}×, again in {pause}: {error}"));
@@ -70,7 +85,7 @@ impl Progress {
                 }
                 self.line(&outcome(stage, report));
             }
-            RunEvent::Started { .. } | RunEvent::Finished { .. } => {}
+            RunEvent::Shared { .. } | RunEvent::Started { .. } | RunEvent::Finished { .. } => {}
         }
     }
 
@@ -184,6 +199,19 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A number of bytes as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for larger in units {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, larger);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +232,13 @@ mod tests {
         report.waited_for = Some("train".to_owned());
 
         assert_eq!(outcome("export", &report), "export       skipped as `train` has no result");
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1_250), "1.2 kB");
+        assert_eq!(size(73_465_086), "73.5 MB");
     }
 
     #[test]

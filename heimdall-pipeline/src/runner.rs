@@ -4,9 +4,11 @@ mod attempt;
 mod explain;
 mod foresee;
 mod identity;
+mod provenance;
 mod resource;
 mod run_stage;
 mod selection;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,10 +31,13 @@ use crate::secret::Secrets;
 use crate::spec::PipelineSpec;
 use resource::Resources;
 use selection::{Mode, Selection};
+use sharing::Sharing;
 
 pub use explain::Change;
 pub(crate) use explain::differences;
 pub use foresee::{Explanation, Forecast, Made, PlannedStage, plan, why};
+pub(crate) use provenance::memory_peak_bytes;
+pub use sharing::{Exchange, pull, push};
 
 /// How often a run looks whether it is to stop, where nothing wakes it.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -44,6 +49,8 @@ pub struct RunOptions {
     pub cache: PathBuf,
     /// Folder that readable copies are put into.
     pub output: PathBuf,
+    /// Address of a cache that machines share; results are taken from it and given to it.
+    pub remote: Option<String>,
     /// Run this stage and all that depend on it, whether their results are there or not.
     pub from: Option<String>,
     /// Run nothing that this stage does not need.
@@ -74,6 +81,7 @@ impl Default for RunOptions {
         Self {
             cache: PathBuf::from(".heimdall"),
             output: PathBuf::from("artifacts"),
+            remote: None,
             from: None,
             until: None,
             only: Vec::new(),
@@ -157,6 +165,9 @@ struct Run<'a> {
     /// How many stages may look into the cache at a time.
     disk: Semaphore,
     cache: Cache,
+    sharing: Option<Sharing>,
+    /// Folder of the pipeline's readable copies, absolute.
+    copies: PathBuf,
     /// Keeps others from removing what this run uses.
     _in_use: KeyLock,
     id: String,
@@ -179,6 +190,9 @@ impl<'a> Run<'a> {
         let resources = Resources::new(spec, options)?;
         let cache = Cache::open(&options.cache, options.fault)?;
         let in_use = cache.share()?;
+        let sharing = Sharing::new(options)?;
+        let copies = options.output.join(&spec.name);
+        let copies = std::path::absolute(&copies).map_err(PipelineError::io("find", &copies))?;
         let id = new_run_id(started);
         let names = spec.graph().order().iter().map(|at| spec.stages[*at].name.clone()).collect();
         events.send(RunEvent::Started {
@@ -196,6 +210,8 @@ impl<'a> Run<'a> {
             resources,
             disk: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             cache,
+            sharing,
+            copies,
             _in_use: in_use,
             id,
             started,

@@ -1,9 +1,13 @@
 //! The definition of a pipeline: YAML in, typed stages and their wires out.
 
+mod include;
 mod limit;
+mod matrix;
 mod outline;
 mod overrides;
 mod reading;
+mod schema;
+mod shape;
 mod source;
 mod tracking;
 
@@ -15,7 +19,11 @@ use crate::graph::Graph;
 use crate::stage::Stage;
 
 pub use limit::{ByteCount, RunSpec, Span};
+pub(crate) use matrix::{reference_parts, variant_parts};
 pub(crate) use outline::{From, Word};
+pub use schema::schema;
+#[cfg(test)]
+pub(crate) use shape::{Field, Shape};
 pub use source::{Diagnostic, Place};
 pub(crate) use source::{Source, most_similar};
 pub use tracking::TrackingSpec;
@@ -53,6 +61,8 @@ pub struct StageSpec {
 pub struct PipelineSpec {
     /// Name of the pipeline.
     pub name: String,
+    /// Address of a cache that machines share.
+    pub cache: Option<String>,
     /// Where runs and models are entered.
     pub tracking: TrackingSpec,
     /// The stages, in the order of the definition.
@@ -90,10 +100,11 @@ impl PipelineSpec {
         text: &str,
         options: &LoadOptions,
     ) -> Result<Self, PipelineError> {
-        let source = Source::new(origin, text);
-        let mut read = reading::read(&source, options)?;
+        let mut read = reading::read(Source::new(origin, text), options)?;
         overrides::apply(&mut read, &options.set)?;
+        matrix::expand(&mut read)?;
 
+        let source = read.source;
         let name = read.name.take().unwrap_or_else(|| default_name.to_owned());
         for stage in &read.stages {
             stage.stage.validate().map_err(|error| {
@@ -102,7 +113,7 @@ impl PipelineSpec {
             })?;
         }
         let graph = Graph::build(&source, &read.stages, &read.wiring)?;
-        Ok(Self { name, tracking: read.tracking, stages: read.stages, graph })
+        Ok(Self { name, cache: read.cache, tracking: read.tracking, stages: read.stages, graph })
     }
 
     /// Returns how the stages are connected.

@@ -13,12 +13,10 @@ use super::lookup::identity_if_there;
 use super::{Cache, Digest, FileEntry, FileIdentity, OutputManifest, create_parent};
 use crate::PipelineError;
 use crate::fault::FaultPoint;
+use crate::replace::{self, Replacement};
 
 /// Version of the record's format.
 const RECORD_VERSION: u32 = 1;
-
-/// Suffix of a copy that is not finished.
-const PART_SUFFIX: &str = ".heimdall-part";
 
 /// What was done to a readable copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,8 +117,11 @@ impl Cache {
 
     /// Whether a folder is in the state of an output, as far as anybody can tell without reading it.
     pub(crate) fn is_copied(&self, output: &OutputManifest, folder: &Path) -> bool {
-        let Ok(folder) = fs::canonicalize(folder) else { return false };
-        let Some(record) = read_record(&self.record_path(&folder)) else { return false };
+        // Mostly the path leads through no links, and is what the folder goes by as it stands.
+        let real = || read_record(&self.record_path(&fs::canonicalize(folder).ok()?));
+        let Some(record) = read_record(&self.record_path(folder)).or_else(real) else {
+            return false;
+        };
         record.tree == Some(output.tree)
             && output.files.iter().all(|entry| {
                 let before = record.files.get(&entry.path);
@@ -135,13 +136,12 @@ impl Cache {
     fn copy_file(&self, entry: &FileEntry, folder: &Path) -> Result<CopiedFile, PipelineError> {
         let target = folder.join(&entry.path);
         create_parent(&target)?;
-        let mut temporary = target.clone().into_os_string();
-        temporary.push(PART_SUFFIX);
-        let temporary = PathBuf::from(temporary);
-        copy_content(&self.blob(&entry.digest), &temporary)
-            .map_err(PipelineError::io("write", &target))?;
+        let unwritten = || PipelineError::io("write", &target);
+        // The lock of the folder is held.
+        let mut copy = Replacement::begin_alone(&target).map_err(unwritten())?;
+        copy_content(&self.blob(&entry.digest), copy.file()).map_err(unwritten())?;
         self.reach(FaultPoint::FileCopied);
-        fs::rename(&temporary, &target).map_err(PipelineError::io("write", &target))?;
+        copy.finish().map_err(unwritten())?;
         self.reach(FaultPoint::CopyNamed);
         let identity = FileIdentity::of(&target).map_err(PipelineError::io("look at", &target))?;
         Ok(CopiedFile { digest: entry.digest, identity: Some(identity) })
@@ -160,11 +160,10 @@ fn is_unchanged(path: &Path, entry: &FileEntry, before: &CopiedFile) -> bool {
 }
 
 /// Copies a file, where the file system can by letting both share their blocks until one changes.
-fn copy_content(source: &Path, target: &Path) -> io::Result<()> {
+fn copy_content(source: &Path, to: &mut File) -> io::Result<()> {
     let mut from = File::open(source)?;
-    let mut to = File::create(target)?;
-    if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
-        io::copy(&mut from, &mut to)?;
+    if rustix::fs::ioctl_ficlone(&*to, &from).is_err() {
+        io::copy(&mut from, to)?;
     }
     to.set_permissions(fs::Permissions::from_mode(0o644))
 }
@@ -193,8 +192,6 @@ fn read_record(path: &Path) -> Option<CopyRecord> {
 }
 
 fn write_record(path: &Path, record: &CopyRecord) -> Result<(), PipelineError> {
-    let temporary = path.with_extension("part");
     let json = serde_json::to_vec(record).expect("a record is plain data with string keys");
-    fs::write(&temporary, json).map_err(PipelineError::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(PipelineError::io("write", path))
+    replace::write(path, &json)
 }

@@ -1,6 +1,6 @@
 //! What a stage made, and from what: the one file that makes a result valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 
@@ -10,6 +10,7 @@ use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent, list_file
 use crate::PipelineError;
 use crate::artifact::ArtifactKind;
 use crate::fault::FaultPoint;
+use crate::replace::Replacement;
 use crate::stage::StageKind;
 
 /// Version of the manifest's own format.
@@ -40,7 +41,7 @@ pub(crate) struct OutputManifest {
 }
 
 /// How a result came to be, which has no bearing on what it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Provenance {
     /// The run.
     pub(crate) run: String,
@@ -52,10 +53,25 @@ pub(crate) struct Provenance {
     pub(crate) host: String,
     /// Version of this program.
     pub(crate) program: String,
+    /// The file of this program, which tells builds of one version apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) binary: Option<String>,
+    /// Revision of the working directory, where that is a checkout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) git: Option<String>,
     /// When the stage was started, as in RFC 3339.
     pub(crate) started: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<String>,
     /// How often it was tried until it succeeded.
     pub(crate) attempts: u32,
+    /// The run whose work it went on with, if that was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resumed_from: Option<String>,
+    /// Most memory that the program of the stage has taken, or this program until the stage's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_peak_bytes: Option<u64>,
     /// Where its inputs came from, by port.
     pub(crate) inputs: BTreeMap<String, Origin>,
 }
@@ -120,10 +136,25 @@ impl Manifest {
         MANIFEST_VERSION
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).expect("a manifest is plain data with string keys");
         let checksum = Digest::of(&body).to_string();
         [BEFORE_CHECKSUM, checksum.as_bytes(), AFTER_CHECKSUM, &body, END].concat()
+    }
+
+    /// Returns what it keeps in the store.
+    pub(super) fn blobs(&self) -> BTreeSet<Digest> {
+        let files = self.outputs.values().flat_map(|output| &output.files);
+        files.map(|file| file.digest).chain(self.log).collect()
+    }
+
+    /// Whether its outputs are those of another.
+    pub(crate) fn has_outputs_of(&self, other: &Self) -> bool {
+        let trees = |manifest: &Self| -> Vec<(String, Digest)> {
+            let outputs = manifest.outputs.iter();
+            outputs.map(|(port, output)| (port.clone(), output.tree)).collect()
+        };
+        trees(self) == trees(other)
     }
 
     /// Reads a manifest that must be that of the given key.
@@ -151,15 +182,15 @@ impl Cache {
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), PipelineError> {
         let path = self.manifest_path(&manifest.key);
         create_parent(&path)?;
-        let temporary = path.with_extension(format!("{}.part", std::process::id()));
-        let mut file = File::create(&temporary).map_err(PipelineError::io("create", &temporary))?;
-        file.write_all(&manifest.encode()).map_err(PipelineError::io("write", &temporary))?;
+        let unwritten = || PipelineError::io("write", &path);
+        let mut file = Replacement::begin(&path).map_err(unwritten())?;
+        file.file().write_all(&manifest.encode()).map_err(unwritten())?;
         let is_durable = manifest.boot.is_none();
         if is_durable {
-            file.sync_all().map_err(PipelineError::io("write", &temporary))?;
+            file.sync().map_err(unwritten())?;
         }
         self.reach(FaultPoint::ManifestWritten);
-        fs::rename(&temporary, &path).map_err(PipelineError::io("rename", &temporary))?;
+        file.finish().map_err(unwritten())?;
         if is_durable {
             let folder = path.parent().expect("a manifest is in a folder");
             let file = File::open(folder).map_err(PipelineError::io("open", folder))?;

@@ -37,23 +37,34 @@ impl Cache {
             manifest.log = Some(self.keep_file(&work.log())?.0);
         }
         self.reach(FaultPoint::OutputsKept);
+        self.commit(&mut manifest)?;
+        drop(work);
+        self.reach(FaultPoint::WorkRemoved);
+        self.remove_scratch(&manifest.key)?;
+        self.reach(FaultPoint::ScratchRemoved);
+        Ok(manifest)
+    }
+
+    /// Makes a result valid whose files are in the store.
+    pub(super) fn commit(&self, manifest: &mut Manifest) -> Result<(), PipelineError> {
         // Waiting for the disk takes longer than making a result such as this a second time.
         let is_cheap = manifest.seconds < DURABLE_SECONDS && !self.boot.is_empty();
-        if is_cheap {
-            manifest.boot = Some(self.boot.to_string());
-        } else {
+        manifest.boot = is_cheap.then(|| self.boot.to_string());
+        if !is_cheap {
             self.sync()?;
         }
         self.reach(FaultPoint::Synced);
-        self.write_manifest(&manifest)?;
-        drop(work);
-        self.reach(FaultPoint::WorkRemoved);
-        let scratch = self.scratch(&manifest.key);
-        if scratch.exists() {
-            fs::remove_dir_all(&scratch).map_err(PipelineError::io("remove", &scratch))?;
+        self.write_manifest(manifest)
+    }
+
+    /// Writes down what the files of a result look like here.
+    pub(super) fn identify(&self, manifest: &mut Manifest) -> Result<(), PipelineError> {
+        for entry in manifest.outputs.values_mut().flat_map(|output| &mut output.files) {
+            let blob = self.blob(&entry.digest);
+            entry.identity =
+                FileIdentity::of(&blob).map_err(PipelineError::io("look at", &blob))?;
         }
-        self.reach(FaultPoint::ScratchRemoved);
-        Ok(manifest)
+        Ok(())
     }
 
     /// Moves the files of all outputs into the store.
@@ -93,7 +104,7 @@ impl Cache {
     }
 
     /// Moves a file into the store, unless the store has that content already and whole.
-    fn keep_file(&self, path: &Path) -> Result<(Digest, FileIdentity), PipelineError> {
+    pub(super) fn keep_file(&self, path: &Path) -> Result<(Digest, FileIdentity), PipelineError> {
         let digest = digest_of_file(path).map_err(PipelineError::io("read", path))?;
         let blob = self.blob(&digest);
         let at_blob = |action| PipelineError::io(action, &blob);

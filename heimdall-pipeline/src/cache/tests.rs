@@ -44,8 +44,13 @@ impl Bench {
                 stage: "features".to_owned(),
                 host: "host".to_owned(),
                 program: "0".to_owned(),
+                binary: None,
+                git: None,
                 started: "2026-11-24T04:00:00Z".to_owned(),
+                ended: None,
                 attempts: 1,
+                resumed_from: None,
+                memory_peak_bytes: None,
                 inputs: BTreeMap::new(),
             },
         }
@@ -76,15 +81,25 @@ impl Bench {
         self.cache.publish(&lock, work, Self::ports(), Self::manifest(parts)).unwrap()
     }
 
+    /// Whatever a glance is content with, the look-up finds.
     fn found(&self, key: &Key) -> Option<Manifest> {
+        let glanced = self.cache.glance(key);
         match self.cache.lookup(key).unwrap() {
-            Lookup::Hit(manifest) => Some(*manifest),
-            Lookup::Miss => None,
+            Lookup::Hit(manifest) => {
+                assert!(glanced.is_none_or(|glanced| glanced == *manifest));
+                Some(*manifest)
+            }
+            Lookup::Miss => {
+                assert_eq!(glanced, None);
+                None
+            }
             Lookup::Damaged(what) => panic!("{what}"),
         }
     }
 
+    /// A glance is content with nothing that is damaged.
     fn damage(&self, key: &Key) -> String {
+        assert_eq!(self.cache.glance(key), None);
         match self.cache.lookup(key).unwrap() {
             Lookup::Damaged(what) => what,
             other => panic!("{other:?}"),

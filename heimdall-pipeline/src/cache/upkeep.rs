@@ -141,7 +141,7 @@ impl Cache {
             }
         }
         let needed: HashSet<Digest> =
-            kept.iter().flat_map(|entry| digests(&entry.manifest)).collect();
+            kept.iter().flat_map(|entry| entry.manifest.blobs()).collect();
         for (folder, is_needed) in [("cas", true), ("quarantine", false)] {
             let folder = self.root.join(folder);
             for inner in list_files(&folder)? {
@@ -176,7 +176,7 @@ impl Cache {
                 continue;
             };
             let stage = &manifest.provenance.stage;
-            for digest in digests(&manifest) {
+            for digest in manifest.blobs() {
                 users.entry(digest).or_default().push(format!("{stage} {}", key.short()));
             }
         }
@@ -206,12 +206,6 @@ impl Cache {
         }
         Ok(report)
     }
-}
-
-/// Returns what a result keeps in the store.
-fn digests(manifest: &Manifest) -> impl Iterator<Item = Digest> {
-    let files = manifest.outputs.values().flat_map(|output| &output.files);
-    files.map(|file| file.digest).chain(manifest.log)
 }
 
 /// Parts results, the one used last first, into those that stay and the keys of those that go.

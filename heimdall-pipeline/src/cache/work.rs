@@ -21,6 +21,22 @@ impl Cache {
         Ok(WorkFolder { path })
     }
 
+    /// Removes what a stage kept for the case that it was interrupted.
+    pub(super) fn remove_scratch(&self, key: &Key) -> Result<(), PipelineError> {
+        let scratch = self.scratch(key);
+        let owner = scratch.with_extension("run");
+        let removed = [fs::remove_dir_all(&scratch), fs::remove_file(owner)];
+        for result in removed {
+            match result {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PipelineError::io("remove", scratch)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps the log of a stage that came to no result in a run.
     pub(crate) fn keep_log(
         &self,

@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::table::table;
-use super::{CacheArgs, Surroundings};
+use super::{CacheArgs, DefinitionArgs, RemoteArgs, SelectionArgs, Surroundings};
 use crate::cache::{Cache, Limits};
-use crate::{ByteCount, PipelineError, Span, duration};
+use crate::progress::size;
+use crate::{ByteCount, EventSink, Exchange, PipelineError, RunOptions, Span, duration};
 
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
@@ -23,6 +24,10 @@ pub enum CacheAction {
     Ls(CacheArgs),
     /// Read everything, report what is damaged, and move it away
     Verify(CacheArgs),
+    /// Give the results of a pipeline to the cache that machines share
+    Push(ExchangeArgs),
+    /// Take the results of a pipeline from the cache that machines share
+    Pull(ExchangeArgs),
     /// Remove what no result needs, and results beyond the limits
     ///
     /// The results of each pipeline's latest run and of pinned runs stay.
@@ -65,12 +70,30 @@ pub struct PinArgs {
     pub cache: CacheArgs,
 }
 
+/// Arguments of `cache push` and `cache pull`.
+#[derive(Debug, Args)]
+pub struct ExchangeArgs {
+    /// The pipeline
+    #[command(flatten)]
+    pub definition: DefinitionArgs,
+
+    /// The stages
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// The shared cache
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
 impl CacheCommandArgs {
     /// Does what is asked for; the exit code is 1 if something is damaged.
-    pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
+    pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         match &self.action {
             CacheAction::Ls(cache) => list(&cache.open()?, surroundings),
             CacheAction::Verify(cache) => verify(&cache.open()?, surroundings),
+            CacheAction::Push(arguments) => arguments.run(surroundings, true).await,
+            CacheAction::Pull(arguments) => arguments.run(surroundings, false).await,
             CacheAction::Gc(arguments) => arguments.run(surroundings),
             CacheAction::Pin(PinArgs { run, cache }) => {
                 let cache = cache.open()?;
@@ -81,6 +104,29 @@ impl CacheCommandArgs {
                 cache.unpin(&cache.find_run(run)?.run).map(|()| 0)
             }
         }
+    }
+}
+
+impl ExchangeArgs {
+    async fn run(&self, surroundings: &Surroundings, is_push: bool) -> Result<u8, PipelineError> {
+        let spec = self.definition.load(surroundings)?;
+        let options = self.selection.options(&spec, surroundings);
+        let options = RunOptions { remote: self.remote.address(&spec), ..options };
+        let screen = surroundings.progress.clone();
+        let events = EventSink::new(move |event| screen.show(&event));
+        let done = if is_push {
+            crate::push(&spec, &options, &events).await?
+        } else {
+            crate::pull(&spec, &options, &events).await?
+        };
+        let Exchange { results, missing, files, bytes } = done;
+        let verb = if is_push { "sent" } else { "fetched" };
+        let place = if is_push { "here" } else { "there" };
+        let size = size(bytes);
+        surroundings.print(&format!(
+            "{results} results are in both caches, {missing} are not {place}; {verb} {files} files, {size}\n"
+        ))?;
+        Ok(0)
     }
 }
 

@@ -88,6 +88,22 @@ impl SelectionArgs {
     }
 }
 
+/// The cache that machines share.
+#[derive(Clone, Debug, Args)]
+pub struct RemoteArgs {
+    /// Cache that machines share: a folder, or `file://PATH` [default: what the pipeline says
+    /// under `cache:`]
+    #[arg(long, value_name = "ADDRESS")]
+    pub remote: Option<String>,
+}
+
+impl RemoteArgs {
+    /// Returns where the cache is, if anybody says.
+    pub(crate) fn address(&self, spec: &PipelineSpec) -> Option<String> {
+        self.remote.clone().or_else(|| spec.cache.clone())
+    }
+}
+
 /// Where results are kept.
 #[derive(Clone, Debug, Args)]
 pub struct CacheArgs {

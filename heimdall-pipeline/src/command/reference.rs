@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use clap::{Args, Command, CommandFactory};
 
 use super::Surroundings;
-use crate::{Cli, PipelineError};
+use super::schema::schema_text;
+use crate::{Cli, PipelineError, replace};
+
+/// Name of the page about the command line, and of the schema of pipelines.
+const PAGE: &str = "cli.md";
+const SCHEMA: &str = "pipeline.schema.json";
 
 /// Arguments of `reference`.
 #[derive(Debug, Args)]
 pub struct ReferenceArgs {
-    /// Folder for `cli.md`
+    /// Folder for `cli.md` and `pipeline.schema.json`
     #[arg(long, value_name = "DIR", default_value = "docs/reference")]
     pub output: PathBuf,
 
@@ -27,14 +32,16 @@ impl ReferenceArgs {
             fs::create_dir_all(folder).map_err(PipelineError::io("create", folder))
         };
         create(&self.output)?;
-        let path = self.output.join("cli.md");
-        fs::write(&path, command_line()).map_err(PipelineError::io("write", &path))?;
+        for (name, text) in [(PAGE, command_line()), (SCHEMA, schema_text())] {
+            let path = self.output.join(name);
+            replace::write(&path, text.as_bytes())?;
+            surroundings.print(&format!("wrote {}\n", path.display()))?;
+        }
         if let Some(folder) = &self.man {
             create(folder)?;
             clap_mangen::generate_to(Cli::command(), folder)
                 .map_err(PipelineError::io("write", folder))?;
         }
-        surroundings.print(&format!("wrote {}\n", path.display()))?;
         Ok(0)
     }
 }
@@ -64,6 +71,17 @@ fn describe(command: &Command, parents: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `cargo run -p heimdall-pipeline -- reference` writes them anew.
+    #[test]
+    fn committed_reference_is_that_of_this_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
+        for (name, text) in [(PAGE, command_line()), (SCHEMA, schema_text())] {
+            let committed = fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
+
+            assert!(committed == text, "docs/reference/{name} is stale: `reference` writes it");
+        }
+    }
 
     #[test]
     fn every_command_has_a_manual_page() {

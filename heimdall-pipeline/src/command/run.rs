@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{DefinitionArgs, SelectionArgs, Surroundings};
+use super::matrix::{Variant, comparison};
+use super::{DefinitionArgs, RemoteArgs, SelectionArgs, Surroundings};
 use crate::{
     ByteCount, EventSink, PipelineError, PipelineSpec, RunEvent, RunOptions, RunReport, StageState,
     duration,
@@ -28,6 +29,14 @@ pub struct RunArgs {
     /// The stages
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// The shared cache
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+
+    /// Use nothing but this machine: leave the shared cache alone
+    #[arg(long)]
+    pub offline: bool,
 
     /// Processors that stages may take together [default: all]
     #[arg(long, short, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
@@ -67,7 +76,8 @@ impl RunArgs {
         let report = crate::run(&spec, &options, &cancel, &self.sink(surroundings)).await?;
 
         // A terminal that is gone does not change the outcome.
-        let _ = writeln!(surroundings.progress.clone(), "{}", summary(&report));
+        let _ =
+            writeln!(surroundings.progress.clone(), "{}{}", variants(&report), summary(&report));
         if self.json {
             let json = serde_json::to_string(&report).expect("a report is plain data");
             surroundings.print(&format!("{json}\n"))?;
@@ -79,7 +89,9 @@ impl RunArgs {
 impl RunArgs {
     fn options(&self, spec: &PipelineSpec, surroundings: &Surroundings) -> RunOptions {
         let options = self.selection.options(spec, surroundings);
+        let remote = self.remote.address(spec).filter(|_| !self.offline);
         RunOptions {
+            remote,
             jobs: self.jobs.unwrap_or(options.jobs),
             memory_bytes: self.memory.map_or(options.memory_bytes, ByteCount::bytes),
             gpus: self.gpus,
@@ -110,6 +122,22 @@ fn event_line(event: &RunEvent, time: Timestamp) -> String {
     }
     let line = Line { time: time.to_string(), event };
     serde_json::to_string(&line).expect("an event is plain data with string keys")
+}
+
+/// A table for each stage with a matrix, if there is one.
+fn variants(report: &RunReport) -> String {
+    let variants: Vec<Variant<'_>> = report
+        .stages
+        .iter()
+        .map(|(name, stage)| Variant {
+            name,
+            state: stage.state.name(),
+            headline: stage.headline.as_deref().unwrap_or_default(),
+            metrics: &stage.metrics,
+        })
+        .collect();
+    let text = comparison(&variants, &[]);
+    if text.is_empty() { text } else { text + "\n" }
 }
 
 /// The last line: how many stages came to which end, and how long it took.

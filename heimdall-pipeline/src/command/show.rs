@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::matrix::{Variant, comparison};
 use super::table::{figure, table};
 use super::{CacheArgs, Surroundings};
 use crate::{PipelineError, duration};
@@ -16,6 +17,10 @@ pub struct ShowArgs {
     /// The cache
     #[command(flatten)]
     pub cache: CacheArgs,
+
+    /// Compare this metric where a stage has variants (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub metric: Vec<String>,
 
     /// Print the record as one JSON object
     #[arg(long)]
@@ -41,22 +46,36 @@ impl ShowArgs {
             duration(run.seconds),
             run.program
         );
+        let headlines: Vec<Option<String>> =
+            run.stages.iter().map(|stage| cache.read_manifest(&stage.key?)?.headline).collect();
         let rows: Vec<[String; 5]> = run
             .stages
             .iter()
-            .map(|stage| {
-                let manifest = stage.key.and_then(|key| cache.read_manifest(&key));
-                let said = stage.report.error.clone().or(manifest.and_then(|m| m.headline));
+            .zip(&headlines)
+            .map(|(stage, headline)| {
+                let said = stage.report.error.as_ref().or(headline.as_ref());
                 [
                     stage.stage.clone(),
                     stage.report.state.name().to_owned(),
                     stage.key.map(|key| key.short()).unwrap_or_default(),
                     duration(stage.report.seconds),
-                    said.unwrap_or_default(),
+                    said.cloned().unwrap_or_default(),
                 ]
             })
             .collect();
         text += &table(&rows);
+        let variants: Vec<Variant<'_>> = run
+            .stages
+            .iter()
+            .zip(&headlines)
+            .map(|(stage, headline)| Variant {
+                name: &stage.stage,
+                state: stage.report.state.name(),
+                headline: headline.as_deref().unwrap_or_default(),
+                metrics: &stage.report.metrics,
+            })
+            .collect();
+        text += &comparison(&variants, &self.metric);
         for stage in run.stages.iter().filter(|stage| !stage.report.metrics.is_empty()) {
             text += &format!("\n{}\n", stage.stage);
             let rows: Vec<[String; 2]> = stage

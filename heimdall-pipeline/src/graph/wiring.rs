@@ -1,11 +1,26 @@
 //! What `from:` means: which output goes to which input.
 
+use std::collections::HashMap;
+
 use super::Wire;
 use crate::PipelineError;
 use crate::artifact::ArtifactKind;
 use crate::artifact::{InputPort, OutputPort};
-use crate::spec::{Diagnostic, From, Source, StageSpec, Word};
+use crate::spec::{Diagnostic, From, Source, StageSpec, Word, reference_parts};
 use crate::stage::{StageKind, is_port_name};
+
+/// The stages of a definition, and the position of each by its name.
+pub(super) struct Stages<'a> {
+    pub(super) all: &'a [StageSpec],
+    positions: HashMap<&'a str, usize>,
+}
+
+impl<'a> Stages<'a> {
+    pub(super) fn new(all: &'a [StageSpec]) -> Self {
+        let positions = all.iter().enumerate().map(|(at, stage)| (stage.name.as_str(), at));
+        Self { all, positions: positions.collect() }
+    }
+}
 
 /// A reference of the form `stage` or `stage.port`, looked up.
 struct Reference<'a> {
@@ -28,11 +43,11 @@ impl Reference<'_> {
 /// Returns the wires that arrive at a stage.
 pub(super) fn connect(
     source: &Source,
-    stages: &[StageSpec],
+    stages: &Stages<'_>,
     consumer: usize,
     from: &From,
 ) -> Result<Vec<Wire>, PipelineError> {
-    let stage = &stages[consumer];
+    let stage = &stages.all[consumer];
     let mut wires = match from {
         From::Absent => Vec::new(),
         From::Ports(ports) => ports
@@ -54,7 +69,7 @@ pub(super) fn connect(
         );
         return Err(source
             .diagnostic(Some(stage.place), message)
-            .with_help(offers(stages, consumer, missing))
+            .with_help(offers(stages.all, consumer, missing))
             .into());
     }
     wires.sort_by(|one, other| one.input.name.cmp(&other.input.name));
@@ -64,11 +79,11 @@ pub(super) fn connect(
 /// Connects every listed stage to each open input whose kind it makes.
 fn by_kind(
     source: &Source,
-    stages: &[StageSpec],
+    stages: &Stages<'_>,
     consumer: usize,
     words: &[Word],
 ) -> Result<Vec<Wire>, PipelineError> {
-    let stage = &stages[consumer];
+    let stage = &stages.all[consumer];
     let inputs = stage.stage.kind().inputs();
     let mut wires: Vec<Wire> = Vec::new();
     if let (StageKind::Cmd, Some(word)) = (stage.stage.kind(), words.first()) {
@@ -126,20 +141,17 @@ fn named_input(
 /// Looks up a reference.
 fn look_up<'a>(
     source: &Source,
-    stages: &'a [StageSpec],
+    stages: &Stages<'a>,
     word: &'a Word,
 ) -> Result<Reference<'a>, PipelineError> {
-    let (name, port) = match word.text.split_once('.') {
-        Some((name, port)) => (name, Some(port)),
-        None => (word.text.as_str(), None),
-    };
-    let Some(producer) = stages.iter().position(|stage| stage.name == name) else {
+    let (name, port) = reference_parts(&word.text);
+    let Some(&producer) = stages.positions.get(name) else {
         return Err(source
             .diagnostic(Some(word.place), format!("there is no stage `{name}`"))
-            .suggesting(name, stages.iter().map(|stage| stage.name.as_str()))
+            .suggesting(name, stages.all.iter().map(|stage| stage.name.as_str()))
             .into());
     };
-    let stage = &stages[producer];
+    let stage = &stages.all[producer];
     let outputs = stage.stage.output_ports();
     let port = match (port, &*outputs) {
         (None, [only]) => Some(only.clone()),

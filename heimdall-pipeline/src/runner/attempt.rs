@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::run_stage::blocking;
+use super::provenance::Attempt;
 use super::{Run, WATCH_INTERVAL};
 use crate::PipelineError;
-use crate::cache::{Key, KeyLock, KeyParts, Manifest, Origin, Provenance, WorkFolder};
+use crate::cache::{Key, KeyLock, KeyParts, Manifest, WorkFolder, blocking};
 use crate::event::RunEvent;
 use crate::fault::FaultPoint;
 use crate::stage::{StageContext, StageLog, StageOutput, StageProgress};
@@ -19,13 +19,14 @@ use crate::stage::{StageContext, StageLog, StageOutput, StageProgress};
 const BACKOFF: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
-    /// Runs a stage until it succeeds or may not be tried again, and publishes what it made.
+    /// Runs a stage until it succeeds or may not be tried again, and publishes what it made; hands
+    /// the lock back.
     pub(super) async fn make(
         &self,
         position: usize,
         parts: KeyParts,
         lock: KeyLock,
-    ) -> Result<Manifest, PipelineError> {
+    ) -> Result<(Manifest, KeyLock), PipelineError> {
         let spec = &self.spec.stages[position];
         let taken = tokio::select! {
             biased;
@@ -37,10 +38,11 @@ impl Run<'_> {
         let key = parts.key();
         let mut backoff = spec.run.backoff.map_or(BACKOFF, crate::Span::duration);
         let mut attempts = 1;
-        let (work, output) = loop {
+        let (work, (output, memory_peak_bytes), resumed_from) = loop {
             let work = self.cache.create_work(&key, &self.id)?;
+            let resumed_from = self.take_scratch(&key)?;
             let error = match self.attempt(position, &key, &work).await {
-                Ok(output) => break (work, output),
+                Ok(output) => break (work, output, resumed_from),
                 Err(error) => error,
             };
             self.cache.keep_log(&work, &self.id, &spec.name)?;
@@ -68,6 +70,7 @@ impl Run<'_> {
         }
 
         let ports = spec.stage.output_ports();
+        let attempt = Attempt { started, number: attempts, resumed_from, memory_peak_bytes };
         let manifest = Manifest {
             version: Manifest::version(),
             key,
@@ -81,32 +84,10 @@ impl Run<'_> {
                 .headline
                 .map(|headline| self.options.secrets.redact(&headline).into_owned()),
             seconds: begun.elapsed().as_secs_f64(),
-            provenance: Provenance {
-                run: self.id.clone(),
-                pipeline: self.spec.name.clone(),
-                stage: spec.name.clone(),
-                host: host_name(),
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-                started: started.to_string(),
-                attempts,
-                inputs: self.origins(position),
-            },
+            provenance: self.provenance(position, attempt),
         };
         let cache = self.cache.clone();
-        blocking(move || cache.publish(&lock, work, &ports, manifest)).await
-    }
-
-    /// Returns where each input of a stage comes from.
-    fn origins(&self, position: usize) -> BTreeMap<String, Origin> {
-        let wires = self.spec.graph().inputs(position).into_iter();
-        wires
-            .filter_map(|wire| {
-                let key = self.result(wire.producer)?.key;
-                let stage = self.name(wire.producer).to_owned();
-                let output = wire.output.name.clone().into_owned();
-                Some((wire.input.name.into_owned(), Origin { stage, output, key }))
-            })
-            .collect()
+        blocking(move || Ok((cache.publish(&lock, work, &ports, manifest)?, lock))).await
     }
 
     /// Runs a stage once, and has it stop when the run is to stop or its time is over.
@@ -115,12 +96,12 @@ impl Run<'_> {
         position: usize,
         key: &Key,
         work: &WorkFolder,
-    ) -> Result<StageOutput, PipelineError> {
+    ) -> Result<(StageOutput, Option<u64>), PipelineError> {
         let spec = &self.spec.stages[position];
         let flag = Arc::new(AtomicBool::new(self.is_cancelled()));
-        let context = self.context(position, key, work, &flag).await?;
+        let context = self.context(position, key, work, &flag)?;
         let log = StageLog::create(&work.log())?;
-        let stage = spec.stage.clone();
+        let (stage, memory) = (spec.stage.clone(), Arc::clone(&context.memory_peak_bytes));
         let begun = Instant::now();
         // On a task of its own, so that its panic is an error of the stage alone.
         let mut task = tokio::spawn(log.during(async move { stage.run(&context).await }));
@@ -129,7 +110,8 @@ impl Run<'_> {
             tokio::select! {
                 ended = &mut task => {
                     let ended = ended.unwrap_or_else(|error| Err(panicked(&spec.name, error)));
-                    return match (ended, timed_out) {
+                    let memory = Some(memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0);
+                    return match (ended.map(|output| (output, memory)), timed_out) {
                         (Err(PipelineError::Interrupted), Some(timeout)) if !self.is_cancelled() => {
                             Err(PipelineError::TimedOut { stage: spec.name.clone(), timeout })
                         }
@@ -147,7 +129,7 @@ impl Run<'_> {
     }
 
     /// Lays out what a stage runs with.
-    async fn context(
+    fn context(
         &self,
         position: usize,
         key: &Key,
@@ -167,8 +149,6 @@ impl Run<'_> {
         for port in spec.stage.output_ports().iter() {
             outputs.insert(port.name.to_string(), work.create_output(&port.name)?);
         }
-        let scratch = self.cache.scratch(key);
-        tokio::fs::create_dir_all(&scratch).await.map_err(PipelineError::io("create", &scratch))?;
         let (events, stage) = (self.events.clone(), spec.name.clone());
         let (cancel, raised) = (Arc::clone(self.cancel), Arc::clone(flag));
         let progress = move |progress: StageProgress| {
@@ -182,12 +162,13 @@ impl Run<'_> {
             inputs,
             outputs,
             private: work.private()?,
-            scratch,
+            scratch: self.cache.scratch(key),
             cancel: Arc::clone(flag),
             device: spec.run.device,
             facts: Arc::new(self.facts(position)?),
             environment: Arc::new(self.options.environment.clone()),
             progress: Arc::new(progress),
+            memory_peak_bytes: Arc::default(),
         })
     }
 }
@@ -203,9 +184,4 @@ fn panicked(stage: &str, error: tokio::task::JoinError) -> PipelineError {
         Err(error) => error.to_string(),
     };
     PipelineError::Panicked { stage: stage.to_owned(), message }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }

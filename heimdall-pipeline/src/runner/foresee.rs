@@ -156,7 +156,7 @@ impl Run<'_> {
         };
         if let (Some(manifest), Mode::Run | Mode::FromCache(_)) = (&found, mode) {
             let made = Some(Made::of(manifest));
-            let is_whole = self.is_copied(position, manifest)?;
+            let is_whole = self.is_copied(position, manifest);
             self.set_result(position, Arc::clone(manifest));
             let planned = says(if is_whole { Forecast::Cached } else { Forecast::Restore });
             return Ok(Explanation { planned, made, decided_by });
@@ -225,10 +225,10 @@ impl Run<'_> {
     }
 
     /// Whether all readable copies of a result are as they should be.
-    fn is_copied(&self, position: usize, manifest: &Manifest) -> Result<bool, PipelineError> {
-        let folder = self.copies(position)?;
+    pub(super) fn is_copied(&self, position: usize, manifest: &Manifest) -> bool {
+        let folder = self.copies(position);
         let mut outputs = manifest.outputs.iter();
-        Ok(outputs.all(|(port, output)| self.cache.is_copied(output, &folder.join(port))))
+        outputs.all(|(port, output)| self.cache.is_copied(output, &folder.join(port)))
     }
 }
 

@@ -53,7 +53,11 @@ impl Run<'_> {
 
     /// Returns what a stage may know about the pipeline.
     pub(super) fn facts(&self, position: usize) -> Result<PipelineFacts, PipelineError> {
-        let ancestors = self.spec.graph().ancestors(position);
+        // Nobody else asks what came before, which is much to collect at the end of a long chain.
+        let ancestors = match self.spec.stages[position].stage {
+            Stage::Register(_) => self.spec.graph().ancestors(position),
+            _ => Vec::new(),
+        };
         let stage = |at: &usize| &self.spec.stages[*at];
         let parameters =
             |stage: &StageSpec| (stage.name.clone(), self.redacted(stage.stage.parameters()));

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-
 use super::{Mode, Run};
 use crate::PipelineError;
-use crate::cache::{Cache, Key, KeyLock, LockAttempt, Lookup, Manifest};
+use crate::cache::{Cache, Key, KeyLock, LockAttempt, Lookup, Manifest, blocking};
 use crate::event::{RunEvent, StageReport, StageState};
 use crate::stage::Stage;
 
@@ -17,7 +15,7 @@ use crate::stage::Stage;
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A stage's report and its result.
-type Brought = (StageReport, Arc<Manifest>);
+pub(super) type Brought = (StageReport, Arc<Manifest>);
 
 impl Run<'_> {
     /// Takes the result of a stage from the cache, or makes it.
@@ -28,6 +26,11 @@ impl Run<'_> {
     ) -> Result<Brought, PipelineError> {
         let parts = self.key_parts(position)?;
         let key = parts.key();
+        if let Mode::Run | Mode::FromCache(_) = mode
+            && let Some(brought) = self.glance(position, &key)
+        {
+            return Ok(brought);
+        }
         let before = self.look_up(position, &key).await?;
         if let (Some(manifest), Mode::Run | Mode::FromCache(_)) = (&before, mode)
             && let Some(brought) = self.reuse(position, Arc::clone(manifest)).await?
@@ -35,7 +38,10 @@ impl Run<'_> {
             return Ok(brought);
         }
         if let Mode::FromCache(option) = mode {
-            return self.bring_frozen(position, option).await;
+            return match self.fetch(position, &key).await? {
+                Some(manifest) => self.bring_fetched(position, manifest).await,
+                None => self.bring_frozen(position, option).await,
+            };
         }
 
         let Some(lock) = self.lock(position, &key).await? else {
@@ -50,10 +56,36 @@ impl Run<'_> {
         {
             return Ok(brought);
         }
-        let manifest = Arc::new(self.make(position, parts, lock).await?);
+        if mode == Mode::Run
+            && before.is_none()
+            && let Some(manifest) = self.fetch_locked(position, &key, &lock).await
+        {
+            return self.bring_fetched(position, manifest).await;
+        }
+        let (manifest, lock) = self.make(position, parts, lock).await?;
+        let manifest = self.share(position, manifest).await;
+        drop(lock);
         let mut report = self.deliver(position, &manifest, StageState::Ran).await?;
-        report.reproduced = before.map(|before| same_outputs(&before, &manifest));
+        report.reproduced = before.map(|before| manifest.has_outputs_of(&before));
         Ok((report, manifest))
+    }
+
+    /// Takes a result that is there, where a glance shows that everything is as it was left. Most
+    /// runs find most stages so, and to ask another thread would take longer than to look.
+    fn glance(&self, position: usize, key: &Key) -> Option<Brought> {
+        if let Stage::Register(_) = self.spec.stages[position].stage {
+            // What it stands for is in a store outside of the cache.
+            return None;
+        }
+        let manifest = self.cache.glance(key)?;
+        if !self.is_copied(position, &manifest) {
+            return None;
+        }
+        let folder = self.copies(position);
+        let ports = manifest.outputs.keys();
+        let outputs = ports.map(|port| (port.clone(), folder.join(port))).collect();
+        let report = report(&manifest, StageState::Cached, outputs);
+        Some((report, Arc::new(manifest)))
     }
 
     /// Takes the last result that the stage had, if that is allowed.
@@ -79,7 +111,7 @@ impl Run<'_> {
         Ok((report, manifest))
     }
 
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         position: usize,
         key: &Key,
@@ -114,13 +146,12 @@ impl Run<'_> {
     }
 
     /// Returns the folder of a stage's readable copies.
-    pub(super) fn copies(&self, position: usize) -> Result<PathBuf, PipelineError> {
-        let folder = self.options.output.join(&self.spec.name).join(self.name(position));
-        std::path::absolute(&folder).map_err(PipelineError::io("find", &folder))
+    pub(super) fn copies(&self, position: usize) -> PathBuf {
+        self.copies.join(self.name(position))
     }
 
     /// Puts the readable copies of a result in place.
-    async fn deliver(
+    pub(super) async fn deliver(
         &self,
         position: usize,
         manifest: &Arc<Manifest>,
@@ -128,7 +159,7 @@ impl Run<'_> {
     ) -> Result<StageReport, PipelineError> {
         let _turn = self.disk.acquire().await.expect("it is never closed");
         let stage = self.name(position).to_owned();
-        let folder = self.copies(position)?;
+        let folder = self.copies(position);
         let (cache, result) = (self.cache.clone(), Arc::clone(manifest));
         let copies = blocking(move || copy_outputs(&cache, &result, &folder)).await?;
         let mut outputs = BTreeMap::new();
@@ -139,17 +170,15 @@ impl Run<'_> {
             }
             outputs.insert(port, folder);
         }
-        let mut report = StageReport::without_result(state, 0.0);
-        report.metrics.clone_from(&manifest.metrics);
-        report.outputs = outputs;
-        report.key = Some(manifest.key.short());
-        report.headline.clone_from(&manifest.headline);
-        report.seconds_saved = (state == StageState::Cached).then_some(manifest.seconds);
-        Ok(report)
+        Ok(report(manifest, state, outputs))
     }
 
     /// Waits for the right to make a result; nothing if somebody else made it while this waited.
-    async fn lock(&self, position: usize, key: &Key) -> Result<Option<KeyLock>, PipelineError> {
+    pub(super) async fn lock(
+        &self,
+        position: usize,
+        key: &Key,
+    ) -> Result<Option<KeyLock>, PipelineError> {
         let stage = self.name(position);
         let holder = format!("process {}, run {}", std::process::id(), self.id);
         let mut has_waited = false;
@@ -173,13 +202,19 @@ impl Run<'_> {
     }
 }
 
-/// Runs what waits for disks where it keeps nobody else waiting.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PipelineError> + Send + 'static,
-) -> Result<T, PipelineError> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+/// Makes the report of a stage with a result.
+fn report(
+    manifest: &Manifest,
+    state: StageState,
+    outputs: BTreeMap<String, PathBuf>,
+) -> StageReport {
+    StageReport {
+        metrics: manifest.metrics.clone(),
+        outputs,
+        key: Some(manifest.key.short()),
+        headline: manifest.headline.clone(),
+        seconds_saved: (state == StageState::Cached).then_some(manifest.seconds),
+        ..StageReport::without_result(state, 0.0)
     }
 }
 
@@ -198,12 +233,4 @@ fn copy_outputs(
             Ok((port.clone(), folder, report.restored))
         })
         .collect()
-}
-
-fn same_outputs(one: &Manifest, other: &Manifest) -> bool {
-    one.outputs.len() == other.outputs.len()
-        && one
-            .outputs
-            .iter()
-            .all(|(port, output)| other.outputs.get(port).is_some_and(|o| o.tree == output.tree))
 }

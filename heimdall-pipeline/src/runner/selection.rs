@@ -1,5 +1,7 @@
 //! Which stages a run deals with, and how.
 
+use std::collections::HashSet;
+
 use super::RunOptions;
 use crate::PipelineError;
 use crate::spec::PipelineSpec;
@@ -27,13 +29,9 @@ impl Selection {
         let mut modes = vec![Mode::Run; spec.stages.len()];
         if let Some(from) = &options.from {
             let mut rerun = matching(spec, from)?;
-            for position in rerun.clone() {
-                rerun.extend(graph.descendants(position));
-            }
-            for stage in &rerun {
-                for ancestor in graph.ancestors(*stage) {
-                    modes[ancestor] = Mode::FromCache("from");
-                }
+            rerun.extend(graph.descendants_of_any(&rerun));
+            for ancestor in graph.ancestors_of_any(&rerun) {
+                modes[ancestor] = Mode::FromCache("from");
             }
             for stage in rerun {
                 modes[stage] = Mode::Rerun;
@@ -41,20 +39,19 @@ impl Selection {
         }
         if !options.only.is_empty() {
             let only = all_matching(spec, &options.only)?;
-            let needed: Vec<usize> = only.iter().flat_map(|at| graph.ancestors(*at)).collect();
-            for (position, mode) in modes.iter_mut().enumerate() {
-                if only.contains(&position) {
-                    continue;
-                }
-                let is_needed = needed.contains(&position);
-                *mode = if is_needed { Mode::FromCache("only") } else { Mode::Skip };
+            let mut asked = vec![Mode::Skip; modes.len()];
+            for ancestor in graph.ancestors_of_any(&only) {
+                asked[ancestor] = Mode::FromCache("only");
             }
+            for stage in only {
+                asked[stage] = modes[stage];
+            }
+            modes = asked;
         }
         if let Some(until) = &options.until {
-            let mut needed = matching(spec, until)?;
-            for position in needed.clone() {
-                needed.extend(graph.ancestors(position));
-            }
+            let mut needed: HashSet<usize> = matching(spec, until)?.into_iter().collect();
+            let wanted: Vec<usize> = needed.iter().copied().collect();
+            needed.extend(graph.ancestors_of_any(&wanted));
             for (position, mode) in modes.iter_mut().enumerate() {
                 if !needed.contains(&position) {
                     *mode = Mode::Skip;

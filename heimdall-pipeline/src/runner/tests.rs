@@ -1,5 +1,7 @@
 //! Tests of the runner, on worlds of a few short recordings.
 
+mod keys;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -314,22 +316,4 @@ async fn report_is_the_documented_object() {
     assert_eq!(fields, ["metrics", "outputs", "seconds", "state"]);
     let folder = Path::new(stage["outputs"]["features"].as_str().unwrap());
     assert!(folder.is_absolute() && folder.is_dir(), "{}", folder.display());
-}
-
-/// Where a folder is does not matter, but every other field of every kind does.
-#[test]
-fn only_paths_are_left_out_of_the_key() {
-    let text = "\
-stages:
-  a: { uses: import, path: here }
-  b: { uses: extract, from: a }
-";
-    let spec = spec(text);
-
-    let import = spec.stages[0].stage.key_parameters();
-    let extract = &spec.stages[1].stage;
-
-    assert_eq!(import.get("path"), None);
-    assert!(import.get("format").is_some() && import.get("strict").is_some());
-    assert_eq!(extract.key_parameters(), extract.parameters());
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
 use super::RunSpec;
@@ -29,10 +30,10 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
-/// Returns a parser's location as a place; line 1 where it has none.
+/// Returns a parser's location as a place in the first file; line 1 where it has none.
 pub(crate) fn place_of(location: &Location) -> Place {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).max(1);
-    Place { line: number(location.line()), column: number(location.column()) }
+    Place { file: 0, line: number(location.line()), column: number(location.column()) }
 }
 
 /// The top level of a definition.
@@ -41,12 +42,28 @@ pub(crate) fn place_of(location: &Location) -> Place {
 pub(crate) struct Outline {
     #[serde(default)]
     pub(crate) name: Option<Word>,
+    #[serde(default, rename = "include")]
+    _include: Option<IgnoredAny>,
     #[serde(default, rename = "vars")]
     _vars: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(crate) cache: Option<Word>,
     #[serde(default)]
     pub(crate) tracking: TrackingOutline,
     #[serde(default)]
     pub(crate) profiles: Entries<ProfileOutline>,
+    pub(crate) stages: Entries<StageOutline>,
+}
+
+/// The top level of a file that a definition includes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IncludedOutline {
+    #[serde(default, rename = "include")]
+    _include: Option<IgnoredAny>,
+    #[serde(default, rename = "vars")]
+    _vars: Option<IgnoredAny>,
+    #[serde(default)]
     pub(crate) stages: Entries<StageOutline>,
 }
 
@@ -63,12 +80,16 @@ pub(crate) struct TrackingOutline {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProfileOutline {
     pub(crate) vars: Entries<Word>,
+    pub(crate) cache: Option<Word>,
     pub(crate) tracking: TrackingOutline,
 }
 
-/// The variables of a definition and of its profiles; everything else is left for later.
+/// The files that a definition includes, its variables and those of its profiles; everything else is
+/// left for later.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct VarsOutline {
+    #[serde(default)]
+    pub(crate) include: From,
     #[serde(default)]
     pub(crate) vars: Entries<Word>,
     #[serde(default)]
@@ -81,6 +102,63 @@ pub(crate) struct StageOutline {
     pub(crate) uses: Word,
     #[serde(default)]
     pub(crate) from: From,
+    #[serde(default)]
+    pub(crate) matrix: Entries<Vec<Spanned<Value>>>,
+}
+
+/// The parser knows of one file only; these move what it found into the file that it read.
+impl Word {
+    fn move_to(&mut self, file: usize) {
+        self.place.file = file;
+    }
+}
+
+impl From {
+    fn move_to(&mut self, file: usize) {
+        self.words_mut().for_each(|word| word.move_to(file));
+        if let Self::Ports(ports) = self {
+            ports.iter_mut().for_each(|(port, _)| port.move_to(file));
+        }
+    }
+
+    /// Returns the references in it.
+    pub(super) fn words(&self) -> impl Iterator<Item = &Word> {
+        let (words, ports): (&[Word], &[(Word, Word)]) = match self {
+            Self::Absent => (&[], &[]),
+            Self::References(words) => (words, &[]),
+            Self::Ports(ports) => (&[], ports),
+        };
+        words.iter().chain(ports.iter().map(|(_, word)| word))
+    }
+
+    /// Returns the references in it, to be changed.
+    pub(super) fn words_mut(&mut self) -> impl Iterator<Item = &mut Word> {
+        let (words, ports): (&mut [Word], &mut [(Word, Word)]) = match self {
+            Self::Absent => (&mut [], &mut []),
+            Self::References(words) => (words, &mut []),
+            Self::Ports(ports) => (&mut [], ports),
+        };
+        words.iter_mut().chain(ports.iter_mut().map(|(_, word)| word))
+    }
+}
+
+impl VarsOutline {
+    pub(crate) fn move_to(&mut self, file: usize) {
+        self.include.move_to(file);
+        self.vars
+            .0
+            .iter_mut()
+            .flat_map(|(name, value)| [name, value])
+            .for_each(|word| word.move_to(file));
+    }
+}
+
+impl StageOutline {
+    pub(crate) fn move_to(&mut self, file: usize) {
+        self.uses.move_to(file);
+        self.from.move_to(file);
+        self.matrix.0.iter_mut().for_each(|(axis, _)| axis.move_to(file));
+    }
 }
 
 /// The entries of a mapping in the order of the file.
@@ -122,7 +200,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
 }
 
 /// What stands behind `from:`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum From {
     /// Nothing.
     #[default]
@@ -146,7 +224,7 @@ impl<'de> Deserialize<'de> for From {
 
             fn visit_str<E>(self, text: &str) -> Result<From, E> {
                 // The place is that of the whole value, which the caller fills in.
-                let place = Place { line: 1, column: 1 };
+                let place = Place { file: 0, line: 1, column: 1 };
                 Ok(From::References(vec![Word { text: text.to_owned(), place }]))
             }
 
@@ -180,7 +258,7 @@ impl<'de> Deserialize<'de> for From {
         let mut from = spanned.value.0;
         if let Self::References(references) = &mut from
             && let [only] = references.as_mut_slice()
-            && only.place == (Place { line: 1, column: 1 })
+            && only.place == (Place { file: 0, line: 1, column: 1 })
         {
             only.place = place_of(&spanned.referenced);
         }
@@ -328,7 +406,7 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldKey<K> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let name = String::deserialize(deserializer)?;
         match name.as_str() {
-            "uses" | "from" => Ok(Field::Wiring(self.0)),
+            "uses" | "from" | "matrix" => Ok(Field::Wiring(self.0)),
             "run" => Ok(Field::Run(self.0)),
             _ => {
                 self.0.deserialize(serde::de::value::StringDeserializer::new(name)).map(Field::Own)

@@ -4,23 +4,34 @@ use serde_json::Value;
 
 use super::StageSpec;
 use super::reading::Reading;
-use super::source::{Diagnostic, Source};
+use super::source::{Diagnostic, Place, Source};
 use super::tracking::Refusal;
 use crate::PipelineError;
 use crate::stage::Stage;
 
-/// One `--set`, taken apart.
+/// A value for a field, from a `--set` or a place in a definition.
 #[derive(Debug)]
 pub(crate) struct Assignment<'a> {
-    text: &'a str,
+    source: Source,
+    place: Option<Place>,
     pub(crate) path: Vec<&'a str>,
-    pub(crate) value: &'a str,
+    /// The value as it was written.
+    pub(crate) text: &'a str,
+    /// What the value can be: what is most likely meant stands first.
+    values: Vec<Value>,
 }
 
 impl<'a> Assignment<'a> {
+    /// Takes a `--set` apart.
     pub(crate) fn parse(text: &'a str) -> Result<Self, PipelineError> {
         let (path, value) = text.split_once('=').unwrap_or((text, ""));
-        let assignment = Self { text, path: path.split('.').collect(), value };
+        let assignment = Self {
+            source: Source::new(&format!("--set {text}"), ""),
+            place: None,
+            path: path.split('.').collect(),
+            text: value,
+            values: values(value),
+        };
         if !text.contains('=') || assignment.path.len() < 2 || assignment.path.contains(&"") {
             return Err(assignment
                 .diagnostic("expected `STAGE.FIELD=VALUE` or `vars.NAME=VALUE`")
@@ -29,17 +40,22 @@ impl<'a> Assignment<'a> {
         Ok(assignment)
     }
 
-    pub(crate) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
-        Source::new(&format!("--set {}", self.text), "").diagnostic(None, message)
+    /// Makes the assignment of a value that stands in a definition.
+    pub(super) fn at(source: &Source, place: Place, path: Vec<&'a str>, value: Value) -> Self {
+        Self { source: source.clone(), place: Some(place), path, text: "", values: vec![value] }
     }
 
-    /// Returns the value as YAML reads it, and, if that is something else, as plain text.
-    fn values(&self) -> Vec<Value> {
-        let text = Value::String(self.value.to_owned());
-        match serde_saphyr::from_str::<Value>(self.value) {
-            Ok(value) if value != text => vec![value, text],
-            _ => vec![text],
-        }
+    pub(crate) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        self.source.diagnostic(self.place, message)
+    }
+}
+
+/// Returns the value as YAML reads it, and, if that is something else, as plain text.
+fn values(written: &str) -> Vec<Value> {
+    let text = Value::String(written.to_owned());
+    match serde_saphyr::from_str::<Value>(written) {
+        Ok(value) if value != text => vec![value, text],
+        _ => vec![text],
     }
 }
 
@@ -57,17 +73,23 @@ pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(),
                 }
             }
             [name, path @ ..] => {
-                let names: Vec<String> =
-                    reading.stages.iter().map(|stage| stage.name.clone()).collect();
-                let Some(stage) = reading.stages.iter_mut().find(|stage| stage.name == *name)
-                else {
-                    let names = names.iter().map(String::as_str).chain(["vars", "tracking"]);
+                let mut names = reading.stages.iter().map(|stage| stage.name.as_str());
+                let Some(position) = names.position(|known| known == *name) else {
+                    let names = reading.stages.iter().map(|stage| stage.name.as_str());
                     return Err(assignment
                         .diagnostic(format!("the pipeline has no stage `{name}`"))
-                        .suggesting(name, names)
+                        .suggesting(name, names.chain(["vars", "tracking"]))
                         .into());
                 };
-                apply_to_stage(stage, &assignment, path)?;
+                let mut axes = reading.matrices[position].iter();
+                if let Some(axis) = axes.find(|axis| axis.field.text == path.join(".")) {
+                    let message = format!("the matrix of `{name}` sets `{}`", axis.field.text);
+                    return Err(assignment
+                        .diagnostic(message)
+                        .with_related(&reading.source, axis.field.place, "it is here")
+                        .into());
+                }
+                assign(&mut reading.stages[position], &assignment, path)?;
             }
             [] => unreachable!("an assignment has a path of two or more"),
         }
@@ -75,7 +97,8 @@ pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(),
     Ok(())
 }
 
-fn apply_to_stage(
+/// Carries out an assignment to the field of a stage that a path leads to.
+pub(super) fn assign(
     stage: &mut StageSpec,
     assignment: &Assignment<'_>,
     path: &[&str],
@@ -98,10 +121,10 @@ fn assigned<T>(
     read: impl Fn(Value) -> Result<T, serde_json::Error>,
 ) -> Result<T, PipelineError> {
     let mut refusal = None;
-    for value in assignment.values() {
+    for value in &assignment.values {
         let mut changed = current.clone();
         let slot = slot(assignment, &mut changed, path)?;
-        *slot = value;
+        *slot = value.clone();
         match read(changed) {
             Ok(config) => return Ok(config),
             // The first refusal is about the value as it was most likely meant.

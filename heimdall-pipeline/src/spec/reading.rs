@@ -7,8 +7,11 @@ use serde::de::{Deserialize, DeserializeSeed};
 use serde_saphyr::granit_parser::{Parser, ScalarStyle};
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter};
 
+use super::include::{Part, gather};
+use super::matrix::Axis;
 use super::outline::{
-    From, Outline, ProfileOutline, StageOutline, TypedStages, VarsOutline, Word, place_of,
+    Entries, From, IncludedOutline, Outline, ProfileOutline, StageOutline, TypedStages, Word,
+    place_of,
 };
 use super::overrides::Assignment;
 use super::source::{Diagnostic, Place, Source};
@@ -20,20 +23,25 @@ use crate::stage::StageKind;
 const NODES_MAX: usize = 20_000;
 
 /// Keys that every stage may have, beside those of its kind.
-const STAGE_KEYS: [&str; 3] = ["uses", "from", "run"];
+const STAGE_KEYS: [&str; 4] = ["uses", "from", "matrix", "run"];
 
 /// A definition before its stages are connected.
 #[derive(Debug)]
 pub(crate) struct Reading {
+    /// All files that were read.
+    pub(crate) source: Source,
     pub(crate) name: Option<String>,
+    pub(crate) cache: Option<String>,
     pub(crate) tracking: TrackingSpec,
     pub(crate) stages: Vec<StageSpec>,
     /// The `from:` of each stage.
     pub(crate) wiring: Vec<From>,
+    /// The `matrix:` of each stage.
+    pub(crate) matrices: Vec<Vec<Axis>>,
 }
 
 /// Reads a definition.
-pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, PipelineError> {
+pub(crate) fn read(source: Source, options: &LoadOptions) -> Result<Reading, PipelineError> {
     if source
         .text()
         .lines()
@@ -41,53 +49,115 @@ pub(crate) fn read(source: &Source, options: &LoadOptions) -> Result<Reading, Pi
     {
         return Err(source.diagnostic(None, "the definition is empty").into());
     }
-    refuse_literal_references(source)?;
-    let properties = properties(source, options)?;
-
-    let outline: Outline =
-        parse(source, Some(&properties), |document| Outline::deserialize(document))?;
-    let kinds = kinds(source, &outline.stages.0)?;
-    let typed =
-        parse(source, Some(&properties), |document| TypedStages(&kinds).deserialize(document))?;
-
-    let mut stages = Vec::with_capacity(kinds.len());
-    let mut wiring = Vec::with_capacity(kinds.len());
-    for ((name, outline), (stage, run)) in outline.stages.0.into_iter().zip(typed) {
-        stages.push(StageSpec { name: name.text, place: name.place, stage, run });
-        wiring.push(outline.from);
+    let (source, parts) = gather(source)?;
+    for part in &parts {
+        refuse_literal_references(&source.seen_from(part.file))?;
     }
-    let name = outline.name.map(|name| check_name(source, name, "pipeline")).transpose()?;
-    let mut tracking = outline.tracking;
+    let properties = properties(&source, &parts, options)?;
+    let outline: Outline =
+        parse(&source, Some(&properties), |document| Outline::deserialize(document))?;
+    let name = outline.name.map(|name| check_name(&source, name, "pipeline")).transpose()?;
+
+    let mut reading = Reading {
+        name,
+        cache: None,
+        tracking: TrackingSpec::default(),
+        stages: Vec::new(),
+        wiring: Vec::new(),
+        matrices: Vec::new(),
+        source,
+    };
+    let mut own = Some(outline.stages);
+    for part in &parts {
+        let source = reading.source.seen_from(part.file);
+        let stages = match own.take_if(|_| part.file == 0) {
+            Some(own) => own,
+            None => included_stages(&source, &properties)?,
+        };
+        reading.add(&source, stages, &properties)?;
+    }
+    let source = &reading.source;
+    if reading.stages.is_empty() {
+        return Err(source.diagnostic(None, "the definition has no stages").into());
+    }
+    let (mut tracking, mut cache) = (outline.tracking, outline.cache);
     for wanted in &options.profiles {
         let named = outline.profiles.0.iter().find(|(name, _)| name.text == *wanted);
-        if let Some((_, ProfileOutline { tracking: chosen, .. })) = named {
+        if let Some((_, ProfileOutline { tracking: chosen, cache: address, .. })) = named {
+            cache = address.clone().or(cache);
             tracking.uri = chosen.uri.clone().or(tracking.uri);
             tracking.experiment = chosen.experiment.clone().or(tracking.experiment);
         }
     }
-    let tracking = tracking.checked(source)?;
-    Ok(Reading { name, tracking, stages, wiring })
+    reading.tracking = tracking.checked(source)?;
+    reading.cache = cache.map(|address| address.text);
+    Ok(reading)
+}
+
+/// Returns the stages of a file that is included.
+fn included_stages(
+    source: &Source,
+    properties: &HashMap<String, String>,
+) -> Result<Entries<StageOutline>, PipelineError> {
+    let outline: IncludedOutline =
+        parse(source, Some(properties), |document| IncludedOutline::deserialize(document))?;
+    let mut stages = outline.stages;
+    for (name, stage) in &mut stages.0 {
+        name.place.file = source.file();
+        stage.move_to(source.file());
+    }
+    Ok(stages)
+}
+
+impl Reading {
+    /// Adds the stages of a file, which are read for the second time.
+    fn add(
+        &mut self,
+        source: &Source,
+        outline: Entries<StageOutline>,
+        properties: &HashMap<String, String>,
+    ) -> Result<(), PipelineError> {
+        let kinds = kinds(source, &outline.0)?;
+        let typed =
+            parse(source, Some(properties), |document| TypedStages(&kinds).deserialize(document))?;
+        let known: HashMap<String, Place> =
+            self.stages.iter().map(|stage| (stage.name.clone(), stage.place)).collect();
+        for ((name, outline), (stage, run)) in outline.0.into_iter().zip(typed) {
+            if let Some(before) = known.get(&name.text) {
+                let message = format!("there are two stages `{}`", name.text);
+                return Err(source
+                    .diagnostic(Some(name.place), message)
+                    .with_related(source, *before, "the other one is here")
+                    .into());
+            }
+            self.matrices.push(Axis::read(source, outline.matrix)?);
+            self.stages.push(StageSpec { name: name.text, place: name.place, stage, run });
+            self.wiring.push(outline.from);
+        }
+        Ok(())
+    }
 }
 
 /// Returns what `${NAME}` stands for: the environment, covered by the variables of the definition,
 /// covered by those of the command line.
 fn properties(
     source: &Source,
+    parts: &[Part],
     options: &LoadOptions,
 ) -> Result<HashMap<String, String>, PipelineError> {
     let mut properties: HashMap<String, String> =
         options.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    // Without properties, since what the variables stand for is not known before they are read.
-    let outline: VarsOutline = parse(source, None, |document| VarsOutline::deserialize(document))?;
     let mut vars = BTreeMap::new();
-    let known = outline.profiles.0.iter().map(|(name, _)| name.text.clone()).collect::<Vec<_>>();
-    let mut entries = outline.vars.0;
+    // A file comes after those that it includes, so that its own values cover theirs.
+    let mut entries: Vec<(Word, Word)> =
+        parts.iter().flat_map(|part| part.vars.vars.0.iter().cloned()).collect();
+    let own = parts.iter().filter(|part| part.file == 0);
+    let profiles: Vec<_> = own.flat_map(|part| &part.vars.profiles.0).collect();
     for wanted in &options.profiles {
-        let Some((_, profile)) = outline.profiles.0.iter().find(|(name, _)| name.text == *wanted)
-        else {
+        let Some((_, profile)) = profiles.iter().find(|(name, _)| name.text == *wanted) else {
             return Err(source
                 .diagnostic(None, format!("the definition has no profile `{wanted}`"))
-                .suggesting(wanted, known.iter().map(String::as_str))
+                .suggesting(wanted, profiles.iter().map(|(name, _)| name.text.as_str()))
                 .into());
         };
         for (name, value) in &profile.vars.0 {
@@ -124,7 +194,7 @@ fn properties(
                     .suggesting(name, vars.keys().map(String::as_str))
                     .into());
             };
-            assignment.value.clone_into(value);
+            assignment.text.clone_into(value);
         }
     }
     properties.extend(vars);
@@ -155,9 +225,6 @@ fn kinds(
     source: &Source,
     stages: &[(Word, StageOutline)],
 ) -> Result<Vec<StageKind>, PipelineError> {
-    if stages.is_empty() {
-        return Err(source.diagnostic(None, "the definition has no stages").into());
-    }
     let mut kinds = Vec::with_capacity(stages.len());
     for (name, outline) in stages {
         let name = check_name(source, name.clone(), "stage")?;
@@ -191,6 +258,9 @@ fn check_name(source: &Source, name: Word, what: &str) -> Result<String, Pipelin
 
 /// Refuses `${` within quotes and blocks, where it would stay as it is without a word.
 fn refuse_literal_references(source: &Source) -> Result<(), PipelineError> {
+    if !source.text().contains("${") {
+        return Ok(());
+    }
     let mut parser = Parser::new_from_str(source.text());
     // What is no YAML at all is reported by the readings that follow.
     while let Some(Ok((event, span))) = parser.next_event() {
@@ -198,7 +268,8 @@ fn refuse_literal_references(source: &Source) -> Result<(), PipelineError> {
             && style != ScalarStyle::Plain
             && text.contains("${")
         {
-            let place = Place { line: span.start.line(), column: span.start.col() + 1 };
+            let (line, column) = (span.start.line(), span.start.col() + 1);
+            let place = Place { file: source.file(), line, column };
             return Err(source
                 .diagnostic(Some(place), "`${` within quotes is not replaced")
                 .with_help("write the value without quotes, on a line of its own")
@@ -209,7 +280,7 @@ fn refuse_literal_references(source: &Source) -> Result<(), PipelineError> {
 }
 
 /// Runs one reading over the text.
-fn parse<T>(
+pub(super) fn parse<T>(
     source: &Source,
     properties: Option<&HashMap<String, String>>,
     reading: impl for<'de, 'e> FnOnce(serde_saphyr::Deserializer<'de, 'e>) -> Result<T, Error>,
@@ -232,7 +303,8 @@ fn options(properties: Option<&HashMap<String, String>>) -> Options {
 
 /// Says what an error of the parser means for the one who wrote the definition.
 fn explain(source: &Source, error: &Error) -> Diagnostic {
-    let place = error.location().filter(|location| location.line() > 0).map(|l| place_of(&l));
+    let location = error.location().filter(|location| location.line() > 0);
+    let place = location.map(|location| Place { file: source.file(), ..place_of(&location) });
     let at = |message: String| source.diagnostic(place, message);
     match error {
         Error::SerdeUnknownField { field, expected, .. } => {

@@ -7,36 +7,68 @@ use std::sync::Arc;
 /// A place in a definition, as editors count: from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
+    /// Which of the files that the definition is made of, the pipeline itself being 0.
+    pub file: usize,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
 }
 
-/// The text of a definition and the name that it goes by in messages.
+/// The files that a definition is made of, seen from one of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
+    files: Vec<File>,
+    /// The file that is looked at.
+    file: usize,
+}
+
+/// A text and the name that it goes by in messages.
+#[derive(Clone, Debug)]
+struct File {
     name: Arc<str>,
     text: Arc<str>,
 }
 
 impl Source {
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        Self { name: name.into(), text: text.into() }
+        Self { files: vec![File { name: name.into(), text: text.into() }], file: 0 }
+    }
+
+    /// Adds a file, and returns its number.
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> usize {
+        self.files.push(File { name: name.into(), text: text.into() });
+        self.files.len() - 1
+    }
+
+    /// Returns the same files, seen from another of them.
+    pub(crate) fn seen_from(&self, file: usize) -> Self {
+        Self { files: self.files.clone(), file }
+    }
+
+    /// Returns the number of the file that is looked at.
+    pub(crate) fn file(&self) -> usize {
+        self.file
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.files[self.file].name
     }
 
     pub(crate) fn text(&self) -> &str {
-        &self.text
+        &self.files[self.file].text
     }
 
-    /// Makes a message about the definition, at a place if there is one.
+    /// Makes a message about the definition, at a place if there is one, and about the file that is
+    /// looked at if not.
     pub(crate) fn diagnostic(
         &self,
         place: Option<Place>,
         message: impl Into<String>,
     ) -> Diagnostic {
+        let file = place.map_or(self.file, |place| place.file);
         Diagnostic {
-            name: self.name.to_string(),
+            name: self.files[file].name.to_string(),
             message: message.into(),
             place,
             excerpt: place.and_then(|place| self.excerpt(place)),
@@ -48,7 +80,7 @@ impl Source {
     /// Returns the word that stands at a place. Where values are interpolated, the parser withholds
     /// the text of keys in its errors; what the author wrote is no secret to the author.
     pub(crate) fn word_at(&self, place: Place) -> Option<&str> {
-        let line = self.text.lines().nth(place.line.checked_sub(1)?)?;
+        let line = self.line(place)?;
         let start = line.char_indices().nth(place.column.checked_sub(1)?)?.0;
         let rest = &line[start..];
         let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -57,8 +89,11 @@ impl Source {
     }
 
     fn excerpt(&self, place: Place) -> Option<Excerpt> {
-        let line = self.text.lines().nth(place.line.checked_sub(1)?)?;
-        Some(Excerpt { place, line: line.replace('\t', " ") })
+        Some(Excerpt { place, line: self.line(place)?.replace('\t', " ") })
+    }
+
+    fn line(&self, place: Place) -> Option<&str> {
+        self.files[place.file].text.lines().nth(place.line.checked_sub(1)?)
     }
 }
 
@@ -85,8 +120,16 @@ pub struct Diagnostic {
     message: String,
     place: Option<Place>,
     excerpt: Option<Excerpt>,
-    related: Option<(String, Excerpt)>,
+    related: Option<Related>,
     help: Option<String>,
+}
+
+/// A second place that a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Related {
+    name: String,
+    label: String,
+    excerpt: Excerpt,
 }
 
 impl Diagnostic {
@@ -134,7 +177,11 @@ impl Diagnostic {
         place: Place,
         label: impl Into<String>,
     ) -> Self {
-        self.related = source.excerpt(place).map(|excerpt| (label.into(), excerpt));
+        self.related = source.excerpt(place).map(|excerpt| Related {
+            name: source.files[place.file].name.to_string(),
+            label: label.into(),
+            excerpt,
+        });
         self
     }
 }
@@ -142,16 +189,16 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Place { line, column, .. }) = self.place {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.message)?;
         if let Some(excerpt) = &self.excerpt {
             write!(f, "{excerpt}")?;
         }
-        if let Some((label, excerpt)) = &self.related {
-            let Place { line, column } = excerpt.place;
-            write!(f, "\n{}:{line}:{column}: {label}{excerpt}", self.name)?;
+        if let Some(Related { name, label, excerpt }) = &self.related {
+            let Place { line, column, .. } = excerpt.place;
+            write!(f, "\n{name}:{line}:{column}: {label}{excerpt}")?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n= {help}")?;
@@ -185,7 +232,7 @@ mod tests {
     fn message_shows_the_line_and_the_column() {
         let source = Source::new("p.yaml", "stages:\n  train: { epoch: 5 }\n");
 
-        let place = Place { line: 2, column: 12 };
+        let place = Place { file: 0, line: 2, column: 12 };
         let diagnostic =
             source.diagnostic(Some(place), "unknown key `epoch`").suggesting("epoch", ["epochs"]);
 

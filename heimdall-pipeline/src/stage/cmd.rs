@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::PipelineError;
 use crate::artifact::{ArtifactKind, OutputPort};
+use crate::runner::memory_peak_bytes;
 use crate::stage::{StageContext, StageOutput};
 
 /// Variables of the environment that every program gets; all others must be declared.
@@ -233,12 +234,14 @@ async fn wait(
     group: Option<Pid>,
     context: &StageContext,
 ) -> Result<ExitStatus, PipelineError> {
+    let process = group.map(|id| id.as_raw_nonzero().to_string()).unwrap_or_default();
     let failed = || PipelineError::io("wait for", context.stage());
     loop {
         tokio::select! {
             ended = child.wait() => return ended.map_err(failed()),
             () = tokio::time::sleep(CANCEL_INTERVAL) => {}
         }
+        memory_peak_bytes(&process).into_iter().for_each(|bytes| context.note_memory(bytes));
         if context.check_cancelled().is_err() {
             signal(group, Signal::TERM);
             if tokio::time::timeout(GRACE, child.wait()).await.is_err() {

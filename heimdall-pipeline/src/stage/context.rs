@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use burn::tensor::Device;
@@ -39,9 +39,10 @@ pub struct PipelineFacts {
     pub tracking_folder: PathBuf,
     /// Name of the experiment that runs are entered under.
     pub experiment: String,
-    /// Resolved configuration of the stage and of all stages that it depends on, by stage name.
+    /// Resolved configuration of the stage and, for a registration, of all stages that it depends
+    /// on, by stage name.
     pub stages: BTreeMap<String, Value>,
-    /// Metrics of the stages that this one depends on, by stage name.
+    /// For a registration, metrics of the stages that it depends on, by stage name.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
@@ -58,6 +59,8 @@ pub struct StageContext {
     pub(crate) facts: Arc<PipelineFacts>,
     pub(crate) environment: Arc<BTreeMap<String, String>>,
     pub(crate) progress: Arc<dyn Fn(StageProgress) + Send + Sync>,
+    /// Most memory that a program of its own took, in bytes; 0 if it started none.
+    pub(crate) memory_peak_bytes: Arc<AtomicU64>,
 }
 
 impl StageContext {
@@ -123,6 +126,11 @@ impl StageContext {
     /// Returns the flag that is raised when the stage is to stop.
     pub fn cancel(&self) -> &Arc<AtomicBool> {
         &self.cancel
+    }
+
+    /// Notes how much memory a program of the stage takes.
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Stops the stage if it has been asked to.

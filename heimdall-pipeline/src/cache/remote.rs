@@ -1,0 +1,360 @@
+//! A cache in an object store, from which machines take each other's results.
+//!
+//! It is laid out as a local one: `cas/ab/<digest>` and `ac/ab/<key>.json`. Files come first and the
+//! manifest last, so that whatever has a manifest is whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::buffered::BufWriter;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
+
+use super::file::digest_of_file;
+use super::manifest::Damage;
+use super::{Cache, Digest, Key, KeyLock, Manifest, WorkFolder, blocking};
+use crate::PipelineError;
+
+/// Files that travel at a time.
+const FILES_IN_FLIGHT: usize = 8;
+
+/// How often a manifest is put that a server cannot take at the moment.
+const ATTEMPTS: u32 = 4;
+
+/// How long to wait before the second attempt; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Object by which it is found out whether the server can refuse what is there already.
+const PROBE: &str = "conditional-puts";
+
+/// A cache that several machines share.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    address: Arc<str>,
+    store: Arc<dyn ObjectStore>,
+    /// What comes before every path in it.
+    prefix: ObjectPath,
+    /// Whether the server refuses to put what is there, if that is asked for; found out once.
+    is_conditional: Arc<OnceCell<bool>>,
+}
+
+/// What became of a result that was pushed.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// It is there, now or since before.
+    Kept(Traffic),
+    /// Somebody else's is there, which was made from the same and is another.
+    Differs(Box<Manifest>),
+}
+
+/// What travelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// What the shared cache has for a key.
+#[derive(Debug)]
+pub(crate) enum Pulled {
+    /// A result, which the local cache has now.
+    Result(Box<Manifest>, Traffic),
+    /// Nothing.
+    Miss,
+    /// Something that is not what it should be, and was removed; the text says what.
+    Damaged(String),
+}
+
+impl Remote {
+    /// Makes a cache of a store; messages call it by its address.
+    pub(crate) fn new(address: &str, store: Arc<dyn ObjectStore>, prefix: ObjectPath) -> Self {
+        Self { address: address.into(), store, prefix, is_conditional: Arc::default() }
+    }
+
+    /// Opens the cache at an address: a folder, or `file://` and its path.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::InvalidRemote`] if there cannot be a cache at the address.
+    pub(crate) fn open(
+        address: &str,
+        _environment: &BTreeMap<String, String>,
+    ) -> Result<Self, PipelineError> {
+        let invalid =
+            |reason: String| PipelineError::InvalidRemote { address: address.to_owned(), reason };
+        let path = match address.split_once("://") {
+            None if !address.is_empty() => address,
+            Some(("file", path)) => path,
+            _ => return Err(invalid("expected a folder, or `file://` and its path".to_owned())),
+        };
+        std::fs::create_dir_all(path).map_err(|error| invalid(error.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(path);
+        let store = store.map_err(|error| invalid(error.to_string()))?;
+        Ok(Self::new(address, Arc::new(store), ObjectPath::default()))
+    }
+
+    fn path(&self, kind: &str, digest: &Digest, suffix: &str) -> ObjectPath {
+        let name = digest.to_string();
+        self.prefix.clone().join(kind).join(&name[..2]).join(format!("{name}{suffix}"))
+    }
+
+    fn blob(&self, digest: &Digest) -> ObjectPath {
+        self.path("cas", digest, "")
+    }
+
+    fn manifest(&self, key: &Key) -> ObjectPath {
+        self.path("ac", key, ".json")
+    }
+
+    fn failed(&self) -> impl Fn(Error) -> PipelineError + '_ {
+        |source| PipelineError::Remote {
+            address: self.address.to_string(),
+            source: Box::new(source),
+        }
+    }
+
+    /// Puts a manifest where none is; returns whether there was none.
+    async fn put_new(&self, path: &ObjectPath, bytes: &[u8]) -> Result<bool, PipelineError> {
+        let is_conditional = *self.is_conditional.get_or_try_init(|| self.probe()).await?;
+        let mode = if is_conditional { PutMode::Create } else { PutMode::Overwrite };
+        if !is_conditional && self.size(path).await?.is_some() {
+            return Ok(false);
+        }
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            let payload = PutPayload::from(bytes.to_vec());
+            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            match self.store.put_opts(path, payload, options).await {
+                Ok(_) => return Ok(true),
+                Err(Error::AlreadyExists { .. }) => return Ok(false),
+                Err(error) if attempt == ATTEMPTS => return Err(self.failed()(error)),
+                // Servers refuse one of two that come at the same moment, to be tried again.
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Finds out whether the server refuses what is there already: some do not know the question,
+    /// and some do not answer it.
+    async fn probe(&self) -> Result<bool, PipelineError> {
+        let path = self.prefix.clone().join(PROBE);
+        for _ in 0..2 {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.put_opts(&path, PutPayload::from_static(b"x"), options).await {
+                Ok(_) => {}
+                Err(Error::AlreadyExists { .. }) => return Ok(true),
+                Err(Error::NotImplemented { .. }) => return Ok(false),
+                Err(error) if error.to_string().contains("NotImplemented") => return Ok(false),
+                Err(error) => return Err(self.failed()(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the length of an object, if it is there.
+    async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, PipelineError> {
+        match self.store.head(path).await {
+            Ok(object) => Ok(Some(object.size)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed()(error)),
+        }
+    }
+
+    async fn read_manifest(&self, key: &Key) -> Result<Option<Vec<u8>>, PipelineError> {
+        match self.store.get(&self.manifest(key)).await {
+            Ok(found) => Ok(Some(found.bytes().await.map_err(self.failed())?.to_vec())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed()(error)),
+        }
+    }
+
+    async fn remove(&self, path: &ObjectPath) -> Result<(), PipelineError> {
+        match self.store.delete(path).await {
+            Err(error) if !matches!(error, Error::NotFound { .. }) => Err(self.failed()(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Remote").field(&self.address).finish()
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl Cache {
+    /// Gives a result of this cache to a shared one.
+    pub(crate) async fn push(
+        &self,
+        remote: &Remote,
+        manifest: &Manifest,
+    ) -> Result<Pushed, PipelineError> {
+        let mut pushes = stream::iter(manifest.blobs())
+            .map(|digest| self.push_blob(remote, digest))
+            .buffer_unordered(FILES_IN_FLIGHT);
+        let mut traffic = Traffic::default();
+        while let Some(sent) = pushes.try_next().await? {
+            sent.into_iter().for_each(|bytes| traffic.add(bytes));
+        }
+        let path = remote.manifest(&manifest.key);
+        if remote.put_new(&path, &manifest.encode()).await? {
+            return Ok(Pushed::Kept(traffic));
+        }
+        let theirs = remote.read_manifest(&manifest.key).await?;
+        match theirs.map(|bytes| Manifest::decode(&bytes, &manifest.key)) {
+            Some(Ok(theirs)) if theirs.has_outputs_of(manifest) => Ok(Pushed::Kept(traffic)),
+            Some(Ok(theirs)) => Ok(Pushed::Differs(Box::new(theirs))),
+            // What cannot be trusted, or is gone again, is written over.
+            Some(Err(_)) | None => {
+                let payload = PutPayload::from(manifest.encode());
+                remote.store.put(&path, payload).await.map_err(remote.failed())?;
+                Ok(Pushed::Kept(traffic))
+            }
+        }
+    }
+
+    /// Sends a file that is not there yet, and returns its length if it was sent.
+    async fn push_blob(
+        &self,
+        remote: &Remote,
+        digest: Digest,
+    ) -> Result<Option<u64>, PipelineError> {
+        let (path, target) = (self.blob(&digest), remote.blob(&digest));
+        let mut file =
+            tokio::fs::File::open(&path).await.map_err(PipelineError::io("open", &path))?;
+        let length = file.metadata().await.map_err(PipelineError::io("look at", &path))?.len();
+        if remote.size(&target).await? == Some(length) {
+            return Ok(None);
+        }
+        let mut writer = BufWriter::new(Arc::clone(&remote.store), target);
+        let sent = match tokio::io::copy(&mut file, &mut writer).await {
+            Ok(_) => writer.shutdown().await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(PipelineError::io("send", &path))?;
+        Ok(Some(length))
+    }
+
+    /// Takes a result from a shared cache. Each file is read before it counts; one that is not what
+    /// it should be is removed there, so that the next machine that makes it can put it right.
+    pub(crate) async fn pull(
+        &self,
+        remote: &Remote,
+        key: &Key,
+        _lock: &KeyLock,
+        run: &str,
+    ) -> Result<Pulled, PipelineError> {
+        let Some(bytes) = remote.read_manifest(key).await? else { return Ok(Pulled::Miss) };
+        match Manifest::decode(&bytes, key) {
+            Ok(manifest) => self.take_over(remote, manifest, run).await,
+            Err(Damage::Outdated) => Ok(Pulled::Miss),
+            Err(_) => {
+                remote.remove(&remote.manifest(key)).await?;
+                let what = format!("the shared manifest {} cannot be trusted", key.short());
+                Ok(Pulled::Damaged(what))
+            }
+        }
+    }
+
+    /// Takes the files of a shared result, and makes it one of this cache.
+    pub(crate) async fn take_over(
+        &self,
+        remote: &Remote,
+        mut manifest: Manifest,
+        run: &str,
+    ) -> Result<Pulled, PipelineError> {
+        let key = manifest.key;
+        let work = self.create_work(&key, run)?;
+        let mut pulls = stream::iter(manifest.blobs())
+            .map(|digest| self.pull_blob(remote, digest, &work))
+            .buffer_unordered(FILES_IN_FLIGHT);
+        let mut traffic = Traffic::default();
+        while let Some(pulled) = pulls.try_next().await? {
+            match pulled {
+                Ok(None) => {}
+                Ok(Some(bytes)) => traffic.add(bytes),
+                Err(what) => {
+                    remote.remove(&remote.manifest(&key)).await?;
+                    return Ok(Pulled::Damaged(what));
+                }
+            }
+        }
+        drop(pulls);
+        let cache = self.clone();
+        let manifest = blocking(move || {
+            cache.identify(&mut manifest)?;
+            cache.commit(&mut manifest)?;
+            Ok(manifest)
+        });
+        Ok(Pulled::Result(Box::new(manifest.await?), traffic))
+    }
+
+    /// Fetches a file that is not there yet, and returns its length if it was fetched, or what is
+    /// wrong with it.
+    async fn pull_blob(
+        &self,
+        remote: &Remote,
+        digest: Digest,
+        work: &WorkFolder,
+    ) -> Result<Result<Option<u64>, String>, PipelineError> {
+        if self.blob(&digest).exists() {
+            return Ok(Ok(None));
+        }
+        let source = remote.blob(&digest);
+        let found = match remote.store.get(&source).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. }) => {
+                return Ok(Err(format!("the shared file {} is gone", digest.short())));
+            }
+            Err(error) => return Err(remote.failed()(error)),
+        };
+        let path = work.private()?.join(digest.to_string());
+        let unwritten = || PipelineError::io("write", &path);
+        let mut file = tokio::fs::File::create(&path).await.map_err(unwritten())?;
+        let mut chunks = found.into_stream();
+        let mut length = 0;
+        while let Some(chunk) = chunks.try_next().await.map_err(remote.failed())? {
+            length += chunk.len() as u64;
+            file.write_all(&chunk).await.map_err(unwritten())?;
+        }
+        file.flush().await.map_err(unwritten())?;
+        drop(file);
+        let cache = self.clone();
+        let is_sound = blocking(move || {
+            let found = digest_of_file(&path).map_err(PipelineError::io("read", &path))?;
+            if found == digest {
+                cache.keep_file(&path)?;
+            }
+            Ok(found == digest)
+        });
+        if is_sound.await? {
+            return Ok(Ok(Some(length)));
+        }
+        remote.remove(&source).await?;
+        Ok(Err(format!("the shared file {} is not what it was", digest.short())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

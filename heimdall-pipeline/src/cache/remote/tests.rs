@@ -1,0 +1,217 @@
+//! Tests of shared caches, on stores in memory that can refuse what is there, and that cannot.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    PutMultipartOptions, PutResult, Result as StoreResult,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::cache::{KeyParts, LockAttempt, Provenance};
+use crate::stage::StageKind;
+
+/// A store that does not answer whether something is there already, as some servers do not.
+#[derive(Debug)]
+struct Deaf(InMemory);
+
+impl fmt::Display for Deaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deaf")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Deaf {
+    async fn put_opts(
+        &self,
+        location: &ObjectPath,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
+        let options = PutOptions { mode: PutMode::Overwrite, ..options };
+        self.0.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &ObjectPath,
+        options: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> StoreResult<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, StoreResult<ObjectPath>>,
+    ) -> BoxStream<'static, StoreResult<ObjectPath>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> StoreResult<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: CopyOptions,
+    ) -> StoreResult<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+/// Shared caches of both kinds.
+fn remotes() -> [Remote; 2] {
+    let prefix = ObjectPath::from("some/where");
+    [
+        Remote::new("memory", Arc::new(InMemory::new()), prefix.clone()),
+        Remote::new("deaf", Arc::new(Deaf(InMemory::new())), prefix),
+    ]
+}
+
+/// A cache of a machine of its own.
+struct Machine {
+    _folder: TempDir,
+    cache: Cache,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache"), None).unwrap();
+        Self { _folder: folder, cache }
+    }
+
+    fn lock(&self, key: &Key) -> KeyLock {
+        match self.cache.try_lock(key, "the test").unwrap() {
+            LockAttempt::Held(lock) => lock,
+            LockAttempt::Busy(holder) => panic!("{holder} has the lock"),
+        }
+    }
+
+    /// Makes a result of two files with that content.
+    fn publish(&self, content: &str) -> Manifest {
+        let mut parts = KeyParts::default();
+        parts.set("parameters", "{}");
+        let key = parts.key();
+        let work = self.cache.create_work(&key, "run").unwrap();
+        let output = work.create_output("features").unwrap();
+        fs::write(output.join("a"), content).unwrap();
+        fs::write(output.join("b"), "the same").unwrap();
+        let manifest = Manifest {
+            version: Manifest::version(),
+            key,
+            kind: StageKind::Extract,
+            key_parts: parts,
+            outputs: BTreeMap::new(),
+            log: None,
+            boot: None,
+            metrics: BTreeMap::new(),
+            headline: None,
+            seconds: 2.0,
+            provenance: Provenance::default(),
+        };
+        let lock = self.lock(&key);
+        self.cache.publish(&lock, work, StageKind::Extract.outputs(), manifest).unwrap()
+    }
+
+    async fn push(&self, remote: &Remote, manifest: &Manifest) -> Pushed {
+        self.cache.push(remote, manifest).await.unwrap()
+    }
+
+    async fn pull(&self, remote: &Remote, key: &Key) -> Pulled {
+        let lock = self.lock(key);
+        self.cache.pull(remote, key, &lock, "run").await.unwrap()
+    }
+}
+
+fn content(machine: &Machine, manifest: &Manifest) -> Vec<String> {
+    let files = manifest.outputs["features"].files.iter();
+    files.map(|file| fs::read_to_string(machine.cache.blob(&file.digest)).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn result_arrives_whole() {
+    for remote in remotes() {
+        let (one, other) = (Machine::new(), Machine::new());
+        let manifest = one.publish("new");
+        assert!(matches!(other.pull(&remote, &manifest.key).await, Pulled::Miss));
+
+        let pushed = one.push(&remote, &manifest).await;
+        let again = one.push(&remote, &manifest).await;
+        let pulled = other.pull(&remote, &manifest.key).await;
+
+        let sent = Traffic { files: 2, bytes: 11 };
+        assert!(matches!(pushed, Pushed::Kept(traffic) if traffic == sent), "{pushed:?}");
+        assert!(matches!(again, Pushed::Kept(traffic) if traffic == Traffic::default()));
+        let Pulled::Result(theirs, traffic) = pulled else { panic!("{pulled:?}") };
+        assert_eq!(traffic, sent);
+        assert_eq!(content(&other, &theirs), ["new", "the same"]);
+        assert_eq!(other.cache.glance(&manifest.key), Some(*theirs));
+    }
+}
+
+#[tokio::test]
+async fn other_result_of_the_same_is_told() {
+    for remote in remotes() {
+        let (one, other) = (Machine::new(), Machine::new());
+        let (first, second) = (one.publish("first"), other.publish("second"));
+        one.push(&remote, &first).await;
+
+        let pushed = other.push(&remote, &second).await;
+
+        let Pushed::Differs(theirs) = pushed else { panic!("{remote}: {pushed:?}") };
+        let taken = other.cache.take_over(&remote, *theirs, "run").await.unwrap();
+        let Pulled::Result(taken, _) = taken else { panic!("{taken:?}") };
+        assert_eq!(content(&other, &taken), ["first", "the same"]);
+        assert!(other.cache.glance(&first.key).unwrap().has_outputs_of(&first));
+    }
+}
+
+/// Whatever is wrong with a shared result, it is not taken, and the next push puts it right.
+#[tokio::test]
+async fn damaged_result_is_not_taken_and_can_be_mended() {
+    for remote in remotes() {
+        let one = Machine::new();
+        let manifest = one.publish("new");
+        let blob = remote.blob(&manifest.outputs["features"].files[0].digest);
+        for (path, bytes) in [
+            (&blob, Some(&b"old"[..])),
+            (&blob, Some(b"")),
+            (&blob, None),
+            (&remote.manifest(&manifest.key), Some(b"{}")),
+            (&remote.manifest(&manifest.key), Some(b"")),
+        ] {
+            one.push(&remote, &manifest).await;
+            match bytes {
+                Some(bytes) => {
+                    remote.store.put(path, PutPayload::from(bytes.to_vec())).await.unwrap();
+                }
+                None => remote.store.delete(path).await.unwrap(),
+            }
+            let other = Machine::new();
+
+            let pulled = other.pull(&remote, &manifest.key).await;
+
+            assert!(matches!(pulled, Pulled::Damaged(_)), "{path} {bytes:?}: {pulled:?}");
+            assert_eq!(other.cache.glance(&manifest.key), None);
+            one.push(&remote, &manifest).await;
+            let pulled = other.pull(&remote, &manifest.key).await;
+            assert!(matches!(pulled, Pulled::Result(..)), "{path} {bytes:?}: {pulled:?}");
+        }
+    }
+}

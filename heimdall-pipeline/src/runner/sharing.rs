@@ -1,0 +1,266 @@
+//! Taking results from a cache that machines share, and giving them to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::run_stage::Brought;
+use super::{Mode, Run, RunOptions};
+use crate::PipelineError;
+use crate::cache::{Key, KeyLock, Manifest, Pulled, Pushed, Remote, Traffic};
+use crate::event::{EventSink, RunEvent, StageState};
+use crate::spec::PipelineSpec;
+use crate::stage::Stage;
+
+/// The shared cache of a run.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    remote: Remote,
+    /// Whether it failed once, and is left alone from then on.
+    has_failed: AtomicBool,
+}
+
+impl Sharing {
+    /// Opens the shared cache that the options name, if they do.
+    pub(super) fn new(options: &RunOptions) -> Result<Option<Self>, PipelineError> {
+        let address = options.remote.as_deref();
+        let remote = address.map(|address| Remote::open(address, &options.environment));
+        Ok(remote.transpose()?.map(|remote| Self { remote, has_failed: AtomicBool::new(false) }))
+    }
+}
+
+/// What was exchanged with a shared cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Results of the pipeline that both caches have now.
+    pub results: usize,
+    /// Stages of which there was no result to exchange.
+    pub missing: usize,
+    /// Files that travelled.
+    pub files: usize,
+    /// Length of these files.
+    pub bytes: u64,
+}
+
+impl Exchange {
+    fn add(&mut self, traffic: Traffic) {
+        self.results += 1;
+        self.files += traffic.files;
+        self.bytes += traffic.bytes;
+    }
+}
+
+/// Gives the results of a pipeline to the shared cache, as far as they are there.
+///
+/// # Errors
+///
+/// Those of [`plan`](super::plan); [`PipelineError::NoRemote`] if the options name no shared cache,
+/// and [`PipelineError::Remote`] if it cannot be used.
+pub async fn push(
+    spec: &PipelineSpec,
+    options: &RunOptions,
+    events: &EventSink,
+) -> Result<Exchange, PipelineError> {
+    exchange(spec, options, events, true).await
+}
+
+/// Takes the results of a pipeline from the shared cache that are not there.
+///
+/// # Errors
+///
+/// Those of [`push`].
+pub async fn pull(
+    spec: &PipelineSpec,
+    options: &RunOptions,
+    events: &EventSink,
+) -> Result<Exchange, PipelineError> {
+    exchange(spec, options, events, false).await
+}
+
+async fn exchange(
+    spec: &PipelineSpec,
+    options: &RunOptions,
+    events: &EventSink,
+    is_push: bool,
+) -> Result<Exchange, PipelineError> {
+    let cancel = Arc::default();
+    let run = Run::begin(spec, options, &cancel, events)?;
+    let mut done = Exchange::default();
+    for &position in spec.graph().order() {
+        if run.selection.mode(position) == Mode::Skip {
+            continue;
+        }
+        let Some(remote) = run.remote(position)? else {
+            run.foresee(position)?;
+            continue;
+        };
+        if !run.has_inputs(position) {
+            done.missing += 1;
+            continue;
+        }
+        let key = run.key_parts(position)?.key();
+        let found = run.look_up(position, &key).await?;
+        match (found, is_push) {
+            (Some(manifest), true) => {
+                let (manifest, traffic) = run.push(remote, position, manifest).await?;
+                done.add(traffic);
+                run.set_result(position, manifest);
+            }
+            (Some(manifest), false) => {
+                done.add(Traffic::default());
+                run.set_result(position, manifest);
+            }
+            (None, true) => done.missing += 1,
+            (None, false) => {
+                let lock = run.lock(position, &key).await?;
+                let pulled = match &lock {
+                    Some(lock) => run.pull(remote, position, &key, lock).await?,
+                    // Another run has made it in the meantime.
+                    None => {
+                        run.look_up(position, &key).await?.map(|found| (found, Traffic::default()))
+                    }
+                };
+                match pulled {
+                    Some((manifest, traffic)) => {
+                        done.add(traffic);
+                        run.set_result(position, manifest);
+                    }
+                    None => done.missing += 1,
+                }
+            }
+        }
+    }
+    Ok(done)
+}
+
+impl Run<'_> {
+    /// Returns the shared cache, unless a stage's result has no business in it.
+    fn remote(&self, position: usize) -> Result<Option<&Remote>, PipelineError> {
+        let sharing = self.sharing.as_ref().ok_or(PipelineError::NoRemote)?;
+        Ok(match self.spec.stages[position].stage {
+            // It stands for an entry in a store, which other machines do not have.
+            Stage::Register(_) => None,
+            _ => Some(&sharing.remote),
+        })
+    }
+
+    /// Does something with the shared cache, if there is one. It is there to save time: when it
+    /// fails, the run says so, once, and goes on without it.
+    async fn if_shared<T>(
+        &self,
+        position: usize,
+        work: impl AsyncFnOnce(&Remote) -> Result<Option<T>, PipelineError>,
+    ) -> Option<T> {
+        let sharing = self.sharing.as_ref()?;
+        let remote = self.remote(position).ok()??;
+        if sharing.has_failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        match work(remote).await {
+            Ok(done) => done,
+            Err(error) => {
+                if !sharing.has_failed.swap(true, Ordering::Relaxed) {
+                    let error = self.options.secrets.redact(&error.with_causes()).into_owned();
+                    self.events.send(RunEvent::SharingFailed { error });
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes a result from the shared cache, if it has it.
+    pub(super) async fn fetch(
+        &self,
+        position: usize,
+        key: &Key,
+    ) -> Result<Option<Arc<Manifest>>, PipelineError> {
+        if self.sharing.is_none() {
+            return Ok(None);
+        }
+        match self.lock(position, key).await? {
+            Some(lock) => Ok(self.fetch_locked(position, key, &lock).await),
+            None => self.look_up(position, key).await,
+        }
+    }
+
+    /// Takes a result from the shared cache, if it has it; the lock keeps others from making it.
+    pub(super) async fn fetch_locked(
+        &self,
+        position: usize,
+        key: &Key,
+        lock: &KeyLock,
+    ) -> Option<Arc<Manifest>> {
+        let pulling = async |remote: &Remote| self.pull(remote, position, key, lock).await;
+        Some(self.if_shared(position, pulling).await?.0)
+    }
+
+    /// Gives a new result to the shared cache. If there is another result already that was made from
+    /// the same, that one counts, so that all machines go on from one.
+    pub(super) async fn share(&self, position: usize, manifest: Manifest) -> Arc<Manifest> {
+        let manifest = Arc::new(manifest);
+        let pushing = async |remote: &Remote| {
+            Ok(Some(self.push(remote, position, Arc::clone(&manifest)).await?.0))
+        };
+        self.if_shared(position, pushing).await.unwrap_or(manifest)
+    }
+
+    /// Puts the readable copies of a result in place that came from the shared cache.
+    pub(super) async fn bring_fetched(
+        &self,
+        position: usize,
+        manifest: Arc<Manifest>,
+    ) -> Result<Brought, PipelineError> {
+        let report = self.deliver(position, &manifest, StageState::Cached).await?;
+        Ok((report, manifest))
+    }
+
+    async fn pull(
+        &self,
+        remote: &Remote,
+        position: usize,
+        key: &Key,
+        lock: &KeyLock,
+    ) -> Result<Option<(Arc<Manifest>, Traffic)>, PipelineError> {
+        let stage = self.name(position).to_owned();
+        match self.cache.pull(remote, key, lock, &self.id).await? {
+            Pulled::Result(manifest, traffic) => {
+                let Traffic { files, bytes } = traffic;
+                self.events.send(RunEvent::Fetched { stage, files, bytes });
+                Ok(Some((Arc::from(manifest), traffic)))
+            }
+            Pulled::Miss => Ok(None),
+            Pulled::Damaged(what) => {
+                self.events.send(RunEvent::Damaged { stage, what });
+                Ok(None)
+            }
+        }
+    }
+
+    async fn push(
+        &self,
+        remote: &Remote,
+        position: usize,
+        manifest: Arc<Manifest>,
+    ) -> Result<(Arc<Manifest>, Traffic), PipelineError> {
+        let stage = self.name(position).to_owned();
+        match self.cache.push(remote, &manifest).await? {
+            Pushed::Kept(traffic) => {
+                let Traffic { files, bytes } = traffic;
+                self.events.send(RunEvent::Shared { stage, files, bytes });
+                Ok((manifest, traffic))
+            }
+            Pushed::Differs(theirs) => {
+                let key = manifest.key.short();
+                self.events.send(RunEvent::Nondeterministic { stage: stage.clone(), key });
+                match self.cache.take_over(remote, *theirs, &self.id).await? {
+                    Pulled::Result(theirs, traffic) => Ok((Arc::from(theirs), traffic)),
+                    // What there is cannot be used: ours stays.
+                    Pulled::Damaged(what) => {
+                        self.events.send(RunEvent::Damaged { stage, what });
+                        Ok((manifest, Traffic::default()))
+                    }
+                    Pulled::Miss => Ok((manifest, Traffic::default())),
+                }
+            }
+        }
+    }
+}

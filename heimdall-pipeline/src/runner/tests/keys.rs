@@ -1,0 +1,196 @@
+//! What decides a result: every field of every kind of stage, and nothing else.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cache::KeyParts;
+use crate::spec::{Field, Shape};
+use crate::stage::{Stage, StageKind};
+
+/// Fields that name files and folders: their content decides, and where they are does not.
+const PATHS: [(StageKind, &str); 5] = [
+    (StageKind::Import, "path"),
+    (StageKind::Simulate, "receivers"),
+    (StageKind::SimulateFeatures, "receivers"),
+    (StageKind::Train, "pretrained"),
+    (StageKind::Cmd, "sources"),
+];
+
+/// Fields that are text with rules of its own, and what they can be.
+const TEXTS: [(&str, &str); 1] = [("datatype", "cf32")];
+
+/// Configurations that differ in one field each, by the path of that field.
+fn changes(shape: &Shape, value: &Value) -> Vec<(String, Value)> {
+    let here = |value: Value| vec![(String::new(), value)];
+    match (shape, value) {
+        (Shape::Struct(fields), Value::Object(values)) => {
+            let changed = |field: &Field| -> Vec<(String, Value)> {
+                let before = values.get(field.name).unwrap_or(&Value::Null);
+                let with = |(path, mut inner): (String, Value)| {
+                    if let Some((_, text)) = TEXTS.iter().find(|(name, _)| *name == field.name) {
+                        inner = (*text).into();
+                    }
+                    let mut values = values.clone();
+                    values.insert(field.name.to_owned(), inner);
+                    let point = if path.is_empty() { "" } else { "." };
+                    (format!("{}{point}{path}", field.name), Value::Object(values))
+                };
+                changes(&field.shape, before).into_iter().map(with).collect()
+            };
+            fields.iter().flat_map(changed).collect()
+        }
+        (Shape::Optional(inner), Value::Null) => here(inner.sample()),
+        (Shape::Optional(inner), value) => changes(inner, value),
+        (Shape::Bool, Value::Bool(flag)) => here((!flag).into()),
+        (Shape::Integer { .. }, value) => here((value.as_i64().unwrap() + 1).into()),
+        (Shape::Number, value) => here((value.as_f64().unwrap() * 1.1 + 0.01).into()),
+        (Shape::Text, value) => here(format!("{}x", value.as_str().unwrap()).into()),
+        (Shape::Choice(choices), value) => {
+            let other = |(name, _): &&(&str, Shape)| value != name && value.get(*name).is_none();
+            let other = choices.iter().find(other);
+            other.map_or_else(Vec::new, |other| here(Shape::Choice(vec![other.clone()]).sample()))
+        }
+        (Shape::List(item, None), Value::Array(items)) => {
+            here([items.as_slice(), &[item.sample()]].concat().into())
+        }
+        (Shape::List(item, Some(_)), Value::Array(items)) => {
+            let (_, first) = changes(item, &items[0]).remove(0);
+            here([&[first], &items[1..]].concat().into())
+        }
+        (Shape::Mapping(_, inner), Value::Object(entries)) if !entries.is_empty() => {
+            let (name, first) = entries.iter().next().unwrap();
+            let with = |(_, inner): (String, Value)| {
+                let mut entries = entries.clone();
+                entries.insert(name.clone(), inner);
+                (String::new(), Value::Object(entries))
+            };
+            changes(inner, first).into_iter().map(with).collect()
+        }
+        (Shape::Mapping(..), Value::Object(_)) | (Shape::Any | Shape::Union(_), _) => Vec::new(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The smallest configuration of a kind.
+fn smallest(kind: StageKind, shape: &Shape) -> Value {
+    let mut sample = shape.sample();
+    if kind == StageKind::Cmd {
+        sample = json!({ "command": "a", "outputs": { "out": "files" }, "env": { "A": "b" } });
+    }
+    Stage::deserialize(kind, sample).unwrap().parameters()
+}
+
+#[test]
+fn every_field_of_every_kind_is_in_the_key_but_paths() {
+    let mut checked = 0;
+    for kind in StageKind::ALL {
+        let shape = Shape::of(&|probe| Stage::deserialize(kind, probe).map(drop));
+        let before = smallest(kind, &shape);
+        let stage = |value: &Value| Stage::deserialize::<Value>(kind, value.clone()).unwrap();
+        for (path, now) in changes(&shape, &before) {
+            let (was, is) = (stage(&before), stage(&now));
+            let is_path = PATHS.contains(&(kind, path.as_str()));
+
+            let is_same = was.key_parameters() == is.key_parameters();
+            assert_eq!(is_same, is_path, "{kind}.{path}: {before} {now}");
+            assert_eq!(was.external_inputs() != is.external_inputs(), is_path, "{kind}.{path}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} fields");
+}
+
+/// What the key of a stage was made of, in a pipeline with nothing else.
+fn parts(bench: &Bench, text: &str) -> Vec<KeyParts> {
+    let spec = spec(text);
+    let (options, cancel, events) = (bench.options(), Arc::default(), EventSink::new(|_| {}));
+    let run = Run::begin(&spec, &options, &cancel, &events).unwrap();
+    (0..spec.stages.len()).map(|position| run.key_parts(position).unwrap()).collect()
+}
+
+/// A definition with one stage of a kind behind all those that it may need, run in some way.
+fn definition(kind: StageKind, name: &str, run: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    let own = match kind {
+        StageKind::Import => format!("path: {folder}"),
+        StageKind::Register => "from: { onnx: x, evaluation: e.evaluation }, model: m".to_owned(),
+        StageKind::Locate => {
+            "from: r, region: { south_west: { latitude: 1, longitude: 1 }, north_east: { latitude: 2, longitude: 2 } }"
+                .to_owned()
+        }
+        StageKind::Extract => "from: r".to_owned(),
+        StageKind::Split => "from: f".to_owned(),
+        StageKind::Train => "from: { train: s.train, validation: s.validation }".to_owned(),
+        StageKind::Evaluate => {
+            "from: { model: t, calibration: s.calibration, test: s.test }".to_owned()
+        }
+        StageKind::Export => "from: { model: e.model, samples: s.test }".to_owned(),
+        StageKind::Cmd => "command: x, outputs: { out: files }".to_owned(),
+        StageKind::Simulate | StageKind::SimulateFeatures => "world: { seed: 1 }".to_owned(),
+    };
+    format!(
+        "stages:\n  {name}: {{ uses: {kind}, {own}, run: {{ {run} }} }}\n  r: {{ uses: simulate }}\n  \
+         f: {{ uses: extract, from: r }}\n  s: {{ uses: split, from: f }}\n  \
+         t: {{ uses: train, from: {{ train: s.train, validation: s.validation }} }}\n  \
+         e: {{ uses: evaluate, from: {{ model: t, calibration: s.calibration, test: s.test }} }}\n  \
+         x: {{ uses: export, from: {{ model: e.model, samples: s.test }} }}\n"
+    )
+}
+
+/// Of each kind: its name and how it is run have no part in the key, and what it is made of is: the
+/// version of its code, its inputs, and the formats of its outputs.
+#[test]
+fn names_and_ways_to_run_are_in_no_key() {
+    let bench = Bench::new();
+    let folder = bench.path("imported");
+    fs::create_dir(&folder).unwrap();
+    for kind in StageKind::ALL {
+        let one = definition(kind, "one", "device: auto", &folder);
+        let other = definition(
+            kind,
+            "other",
+            "device: cpu, retries: 3, timeout: 1h, backoff: 2s, processors: 1, memory: 1MiB, gpus: 1",
+            &folder,
+        );
+
+        let (one, other) = (parts(&bench, &one), parts(&bench, &other));
+
+        assert_eq!(one[0], other[0], "{kind}");
+        let names: Vec<&str> = one[0].iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"kind") && names.contains(&"parameters"), "{names:?}");
+        let inputs = kind.inputs().iter().filter(|input| input.required);
+        for input in inputs {
+            assert!(names.contains(&&*format!("input {}", input.name)), "{kind}: {names:?}");
+        }
+        for output in kind.outputs() {
+            assert!(names.contains(&&*format!("output {}", output.name)), "{kind}: {names:?}");
+        }
+        // Each part decides: without it, or with another value, the key is another.
+        for (name, value) in one[0].iter() {
+            let mut changed = one[0].clone();
+            changed.set(name, format!("{value}?"));
+            assert_ne!(changed.key(), one[0].key(), "{kind}: {name}");
+        }
+    }
+}
+
+/// The clock of the machine may say anything: what is kept is found, and a file that changed is read.
+#[tokio::test]
+async fn clock_that_jumps_changes_nothing() {
+    let bench = Bench::new();
+    bench.run(TINY).await;
+    let output = bench.plan_result("features");
+    let blob = Cache::open(&bench.path("cache"), None).unwrap().blob(&output);
+    for seconds in [0, 4_000_000_000] {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        fs::File::open(&blob).unwrap().set_modified(time).unwrap();
+
+        assert_eq!(states(&bench.run(TINY).await), ["cached", "cached"]);
+    }
+    // A record of a run in the future is the latest one, and hides nothing.
+    let runs = bench.path("cache/runs");
+    let record = fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    fs::copy(&record, runs.join("29991231T235959.000Z-ffff.json")).unwrap();
+    assert_eq!(states(&bench.run(TINY).await), ["cached", "cached"]);
+    assert_eq!(bench.plan(TINY), [Forecast::Cached, Forecast::Cached]);
+}
