@@ -13,6 +13,8 @@ pub(crate) enum Bench {
     Features,
     /// Time a training step and inference beside Burn's own operations and PyTorch
     Train,
+    /// Time runs of trivial stages beside DVC and Snakemake
+    Runner,
     /// Count the events per second of each depth of simulation
     Sim,
 }
@@ -21,11 +23,16 @@ pub(crate) enum Bench {
 pub(crate) fn bench(what: &Bench) -> Result<()> {
     match what {
         Bench::Features => {
-            let python = python::install()?;
+            let python = python::install(python::TESTS)?;
             let python = ("HEIMDALL_TEST_PYTHON", &*python.to_string_lossy());
             cargo(&["bench", "--package", "heimdall-features", "--bench", "features"], &[python])
         }
         Bench::Train => cargo(&["bench", "--package", "heimdall-train", "--bench", "train"], &[]),
+        Bench::Runner => {
+            let python = python::install(python::RUNNERS)?;
+            let python = ("HEIMDALL_BENCH_PYTHON", &*python.to_string_lossy());
+            cargo(&["bench", "--package", "heimdall-pipeline", "--bench", "runner"], &[python])
+        }
         Bench::Sim => cargo(&["bench", "--package", "heimdall-sim", "--bench", "depths"], &[]),
     }
 }

@@ -62,7 +62,7 @@ fn check() -> Result<()> {
 }
 
 fn test() -> Result<()> {
-    let python = python::install()?;
+    let python = python::install(python::TESTS)?;
     let python = python.to_string_lossy();
     format_and_lint()?;
     cargo(&["test", "--workspace"], &[])?;
