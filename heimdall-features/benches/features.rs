@@ -192,7 +192,8 @@ impl Python {
         let interpreter = std::env::var_os("HEIMDALL_TEST_PYTHON").ok_or_else(|| {
             io::Error::other("`cargo xtask bench features` sets HEIMDALL_TEST_PYTHON")
         })?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/time_features.py");
+        let manifest = std::env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
+        let script = manifest + "/../tests/python/time_features.py";
         let numbers = [FFT_LENGTH, HOP_LENGTH, BANDS].map(|number| number.to_string());
         let mut child = Command::new(interpreter)
             .arg(script)

@@ -141,7 +141,8 @@ fn measure(
     torch: Option<&str>,
 ) -> Option<Cost> {
     let mut command = if contender.starts_with("torch") {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/time_torch.py");
+        let manifest = env::var("CARGO_MANIFEST_DIR").expect("cargo says where the manifest is");
+        let script = Path::new(&manifest).join("../tests/python/time_torch.py");
         let mut command = Command::new(torch?);
         command.arg(script).arg(contender);
         command

@@ -141,7 +141,7 @@ mod with_shared_data {
     use super::*;
 
     fn golden() -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/golden-features")
+        crate::tidy::root().join("../shared/data/golden-features")
     }
 
     /// Values of an array of `float64`.

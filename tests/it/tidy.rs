@@ -11,7 +11,9 @@ const LINES_MAX: usize = 600;
 const NAMES_OF_NOTHING: [&str; 6] = ["common", "core", "helpers", "misc", "util", "utils"];
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    // As the tests run, not as they were compiled: checkouts may share compiled tests.
+    let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    manifest.parent().unwrap().to_owned()
 }
 
 /// Files of the workspace with one of these extensions, build outputs and caches left out.

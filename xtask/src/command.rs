@@ -7,8 +7,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// The folder of the workspace's manifest.
+///
+/// It is that of the checkout in which cargo runs this, which need not be the one that it was compiled
+/// in: checkouts may share a target folder.
 pub(crate) fn workspace_root() -> PathBuf {
-    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this");
+    let manifest = PathBuf::from(manifest);
     manifest.parent().expect("this crate lies in the workspace").to_owned()
 }
 
