@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn every_event_is_documented() {
         let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/../docs/reference/events.md";
-        let page = std::fs::read_to_string(path).unwrap();
+        let page = std::fs::read_to_string(&path).unwrap();
         let stage = || "train".to_owned();
         let report = || StageReport::without_result(StageState::Skipped, 0.0);
         let progress = StageProgress { done: 1, total: 2, message: String::new() };
