@@ -27,6 +27,8 @@ pub struct HeimdallDataset {
     /// Events of the folder that belong to this set.
     indices: Vec<usize>,
     labels: Vec<EventLabel>,
+    /// Receivers that are taken away from each event.
+    removed: Vec<usize>,
 }
 
 /// A folder whose shards are open and have the right shapes.
@@ -92,6 +94,7 @@ impl HeimdallDataset {
         Ok(Self {
             indices: (0..index.events.len()).collect(),
             labels: index.events,
+            removed: Vec::new(),
             folder: Arc::new(OpenFolder {
                 header: index.header,
                 precision: index.precision,
@@ -135,7 +138,28 @@ impl HeimdallDataset {
     ///
     /// If `index` is not below [`len`](Self::len).
     pub fn get(&self, index: usize) -> Result<(EventLabel, FeatureMap), DataError> {
-        Ok((self.labels[index].clone(), self.folder.read(self.indices[index])?))
+        let mut features = self.folder.read(self.indices[index])?;
+        for &receiver in &self.removed {
+            let detected = features.scalars[receiver].is_some_and(|scalars| scalars.detected);
+            if detected {
+                features.fix = None;
+            }
+            features.remove_receiver(receiver);
+        }
+        Ok((self.labels[index].clone(), features))
+    }
+
+    /// Takes a receiver away from all events, as if it had recorded nothing. The classical fix of an
+    /// event that it detects goes with it: who knows what it would have been without.
+    ///
+    /// # Panics
+    ///
+    /// If there is no receiver of this number.
+    #[must_use]
+    pub fn without_receiver(&self, receiver: usize) -> Self {
+        assert!(receiver < self.header().receivers.len(), "the network has no receiver {receiver}");
+        let removed = self.removed.iter().copied().chain([receiver]).collect();
+        Self { removed, ..self.clone() }
     }
 
     /// Takes some of the events, in this order. Nothing is copied but labels.
@@ -149,6 +173,7 @@ impl HeimdallDataset {
             folder: Arc::clone(&self.folder),
             indices: indices.iter().map(|&index| self.indices[index]).collect(),
             labels: indices.iter().map(|&index| self.labels[index].clone()).collect(),
+            removed: self.removed.clone(),
         }
     }
 
@@ -444,6 +469,25 @@ mod tests {
 
         assert_eq!(subset.labels(), [label(2), label(6)]);
         assert_eq!(subset.get(1).unwrap().1, feature_map(header(2, 4, 3).shape, 6));
+    }
+
+    #[test]
+    fn receiver_that_is_taken_away_recorded_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 7);
+
+        let without = dataset.without_receiver(1).subset(&[0, 1, 2, 3, 4]);
+
+        for event in 0..5 {
+            let (_, mut expected) = dataset.get(event).unwrap();
+            if expected.scalars[1].is_some_and(|scalars| scalars.detected) {
+                expected.fix = None;
+            }
+            expected.scalars[1] = None;
+            expected.arrivals[1] = None;
+            expected.levels_db[12..].fill(0.0);
+            assert_eq!(without.get(event).unwrap(), (label(event), expected), "event {event}");
+        }
     }
 
     #[test]

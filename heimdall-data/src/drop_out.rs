@@ -50,10 +50,8 @@ impl ReceiverDropOut {
             let kept = (unit() * dropped.len() as f64) as usize;
             dropped.remove(kept);
         }
-        let per_receiver = features.shape.bands * features.shape.frames;
         for &receiver in &dropped {
-            features.scalars[receiver] = None;
-            features.levels_db[receiver * per_receiver..][..per_receiver].fill(0.0);
+            features.remove_receiver(receiver);
         }
         let detecting = features.scalars.iter().flatten().filter(|scalars| scalars.detected);
         if !dropped.is_empty() && detecting.count() < FIX_RECEIVERS_MIN {

@@ -35,6 +35,51 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    // Tables of measurements.
+    /// Some levels of a table are relative to noise and others are not.
+    #[error(
+        "other levels are above noise, but that of `{receiver}` in event `{event}` is neither \
+         `snr_db` nor `rss_db` with `noise_db`"
+    )]
+    MixedLevels {
+        /// Name of the event.
+        event: String,
+        /// Name of the receiver.
+        receiver: String,
+    },
+
+    /// The tables of two folders have no receiver in common.
+    #[error("none of its {receivers} receivers is one of those that were learned from")]
+    ForeignReceivers {
+        /// Receivers of the folder.
+        receivers: usize,
+    },
+
+    /// A receiver stands at two places.
+    #[error(
+        "receiver `{receiver}` stands {distance_km:.3} km from where it stood when it was learned \
+         from: it needs another name"
+    )]
+    MovedReceiver {
+        /// Name of the receiver.
+        receiver: String,
+        /// Distance of the two places, in km.
+        distance_km: f64,
+    },
+
+    /// The receivers of a table do not fit into one plane.
+    #[error("the receivers of the table do not fit into one plane")]
+    Plane(#[source] heimdall_geo::GeoError),
+
+    /// A number that says how tables are read breaks its rule.
+    #[error("`{field}` must be finite and above 0, but is {actual}")]
+    InvalidTableConfig {
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        actual: f64,
+    },
+
     // Files of samples.
     /// A file breaks a rule of its format.
     #[error("`{file}`, {place}: must be {expected}, but is {actual}")]

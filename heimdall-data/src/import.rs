@@ -3,6 +3,7 @@
 mod admission;
 mod event;
 mod finding;
+mod measured_network;
 mod measurement;
 mod table;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 use admission::{Import, Network};
 use event::{event_of_collection, group_events};
 use finding::{Found, find_files};
+pub use measured_network::{MeasuredNetwork, MissingLine, TableConfig, TableReport};
 pub use measurement::{MeasuredEvent, Measurement, MeasurementTables, read_measurement_tables};
 use serde::{Deserialize, Serialize};
 use table::add_sources;

@@ -3,6 +3,7 @@
 //! ```text
 //! SigMF, WAV, KiwiSDR WAV, .npy, raw ──▶ IqFile ──▶ IqRecording
 //! folders of them ──▶ Recordings: catalog.db + objects/ ──▶ (feature extraction)
+//! tables of levels and times ──▶ MeasurementTables ──▶ MeasuredNetwork ──▶ ShardWriter
 //! FeatureMap ──▶ ShardWriter ──▶ shards on disk ──▶ HeimdallDataset ──▶ split ──▶ Batcher ──▶ Batch
 //! ```
 //!
@@ -36,9 +37,9 @@ pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat
 pub use dataset::HeimdallDataset;
 pub use error::DataError;
 pub use import::{
-    ImportConfig, ImportFormat, ImportReport, KnownSource, MeasuredEvent, Measurement,
-    MeasurementTables, Quarantined, Remark, import_folder, read_measurement_tables, read_receivers,
-    read_sources,
+    ImportConfig, ImportFormat, ImportReport, KnownSource, MeasuredEvent, MeasuredNetwork,
+    Measurement, MeasurementTables, MissingLine, Quarantined, Remark, TableConfig, TableReport,
+    import_folder, read_measurement_tables, read_receivers, read_sources,
 };
 pub use recording::{
     Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,

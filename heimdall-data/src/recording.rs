@@ -23,6 +23,7 @@ mod source;
 mod stamp;
 mod wav;
 
+pub(crate) use datetime::parse_utc;
 pub(crate) use file::Encoded;
 pub use file::{IqFile, ReadRecording, SampleChunks, read_recording};
 pub use metadata::{Annotation, FileFormat, Gain, Place, RecordingMetadata, StampQuality};

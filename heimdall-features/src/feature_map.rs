@@ -204,6 +204,18 @@ impl FeatureMap {
         Self { shape, levels_db, scalars, arrivals: vec![None; shape.receivers], fix: None }
     }
 
+    /// Takes a receiver away, as if it had recorded nothing. The classical fix stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no receiver of this number.
+    pub fn remove_receiver(&mut self, receiver: usize) {
+        let per_receiver = self.shape.bands * self.shape.frames;
+        self.levels_db[receiver * per_receiver..][..per_receiver].fill(0.0);
+        self.scalars[receiver] = None;
+        self.arrivals[receiver] = None;
+    }
+
     /// Lays the numbers of all receivers out, `[receivers, 6]`; zeros where one recorded nothing, and
     /// where a number was not measured.
     pub fn scalar_rows(&self) -> impl Iterator<Item = f32> {
@@ -268,6 +280,19 @@ mod tests {
         for fix in [None, Some(fix), Some(ClassicalFix { ambiguous: false, ..fix })] {
             assert_eq!(ClassicalFix::from_row(ClassicalFix::to_row(fix)), fix);
         }
+    }
+
+    #[test]
+    fn removed_receiver_is_an_absent_one() {
+        let receivers = vec![Some(features(vec![1.0, 2.0])), Some(features(vec![3.0, 4.0])), None];
+        let mut map = FeatureMap::assemble(SHAPE, receivers);
+        map.arrivals = vec![Some(ArrivalTime { time_s: 1.0, sigma_s: 1e-7 }); 3];
+
+        map.remove_receiver(1);
+
+        assert_eq!(map.levels_db, [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(map.mask().collect::<Vec<_>>(), [1.0, 0.0, 0.0]);
+        assert!(map.arrivals[1].is_none() && map.arrivals[0].is_some());
     }
 
     #[test]

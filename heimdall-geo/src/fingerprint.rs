@@ -91,6 +91,8 @@ pub struct Fingerprints {
     positions: Vec<LocalPosition>,
     /// Fingerprint by fingerprint, the level of each receiver; NaN where it is left out.
     levels_db: Vec<f64>,
+    /// Fingerprint by fingerprint, whether each receiver hears.
+    heard: Vec<bool>,
     /// Lowest level that each receiver reports.
     lowest_db: Vec<f64>,
 }
@@ -131,6 +133,7 @@ impl Fingerprints {
             config: *config,
             positions: samples.iter().map(|sample| sample.position).collect(),
             levels_db: Vec::new(),
+            heard: samples.iter().flat_map(|sample| heard(&sample.observations)).collect(),
             lowest_db,
         };
         fingerprints.levels_db = samples
@@ -157,6 +160,10 @@ impl Fingerprints {
 
     /// Locates a transmitter at the mean place of the most similar fingerprints.
     ///
+    /// A fingerprint with which nothing but silence can be compared is none: that a receiver hears
+    /// nothing in both, where the ones that hear did not listen in the other, is true all over the
+    /// plane.
+    ///
     /// The covariance is the spread of a larger number of the most similar fingerprints around the
     /// position, weighted in the same way, plus the square of the distance to the nearest fingerprint
     /// in both directions: between the fingerprints nothing is known.
@@ -176,17 +183,25 @@ impl Fingerprints {
     /// [doi:10.1109/INFCOM.2000.832252](https://doi.org/10.1109/INFCOM.2000.832252).
     pub fn locate(&self, observations: &[LevelObservation]) -> Location {
         assert_eq!(observations.len(), self.lowest_db.len(), "each receiver says something");
-        let heard =
-            |observation: &LevelObservation| matches!(observation, LevelObservation::Heard(_));
-        if !observations.iter().any(heard) {
+        let heard: Vec<bool> = heard(observations).collect();
+        if !heard.contains(&true) {
             return Location::NoFix(NoFix::NothingHeard);
         }
         let levels_db = self.levels_db(observations);
+        let receivers = levels_db.len();
         let mut near: Vec<(f64, LocalPosition)> = self
             .levels_db
-            .chunks_exact(levels_db.len())
+            .chunks_exact(receivers)
+            .zip(self.heard.chunks_exact(receivers))
             .zip(&self.positions)
-            .filter_map(|(other_db, &position)| {
+            .filter_map(|((other_db, other_heard), &position)| {
+                let is_heard_and_known = |receiver: usize| {
+                    (heard[receiver] || other_heard[receiver])
+                        && !(levels_db[receiver] - other_db[receiver]).is_nan()
+                };
+                if !(0..receivers).any(is_heard_and_known) {
+                    return None;
+                }
                 Some((self.difference_db(&levels_db, other_db)?, position))
             })
             .collect();
@@ -267,6 +282,11 @@ impl Fingerprints {
     }
 }
 
+/// Whether each receiver hears.
+fn heard(observations: &[LevelObservation]) -> impl Iterator<Item = bool> {
+    observations.iter().map(|observation| matches!(observation, LevelObservation::Heard(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,6 +361,23 @@ mod tests {
             assert!(nearest(SilentReceiver::LowestLevel).distance_km(&local(10.0, 10.0)) < 1e-12);
             assert!(nearest(SilentReceiver::Ignored).distance_km(&local(0.0, 10.0)) < 1e-12);
         }
+    }
+
+    /// The fourth corner was heard by the third receiver alone, which did not listen this time: what
+    /// the two have in common is silence, and that is no likeness.
+    #[test]
+    fn silence_alone_makes_no_neighbor() {
+        let samples = [
+            sample(0.0, 0.0, &[Heard(50.0), NotHeard, NotHeard]),
+            sample(10.0, 0.0, &[Heard(20.0), Heard(30.0), NotHeard]),
+            sample(10.0, 10.0, &[Absent, NotHeard, Heard(20.0)]),
+        ];
+        let config = FingerprintConfig { neighbors: 1, ..FingerprintConfig::default() };
+        let fingerprints = Fingerprints::new(&samples, &config).unwrap();
+
+        let location = fingerprints.locate(&[Heard(48.0), NotHeard, Absent]);
+
+        assert!(location.best().unwrap().position.distance_km(&local(0.0, 0.0)) < 1e-12);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use heimdall_features::UtcTime;
 use heimdall_geo::{Position, Receiver};
 
 use super::table::{Row, Table, read_receivers};
 use crate::DataError;
+use crate::recording::parse_utc;
 
 const RECEIVERS: &str = "receivers.csv";
 const EVENTS: &str = "events.csv";
@@ -28,6 +30,14 @@ pub struct MeasuredEvent {
     pub id: String,
     /// Group of events that were measured under the same conditions; empty where none is told.
     pub set: String,
+    /// Name of its session; empty where none is told.
+    pub session: String,
+    /// Name of its source; empty where none is told.
+    pub source: String,
+    /// What was transmitted; empty where it is not told.
+    pub waveform: String,
+    /// When it was, where it is known.
+    pub time: Option<UtcTime>,
     /// Where the transmitter was, where it is known.
     pub position: Option<Position>,
     /// Its altitude, in m, where it is known.
@@ -55,8 +65,9 @@ pub struct Measurement {
 /// Reads the tables `receivers.csv`, `events.csv` and `measurements.csv` of a folder.
 ///
 /// - `receivers.csv`: `receiver,latitude,longitude[,altitude_m]`
-/// - `events.csv`: `event[,set][,latitude,longitude][,altitude_m]`; where a position is not known its
-///   two cells are empty
+/// - `events.csv`: `event[,set][,session][,source][,waveform][,time][,latitude,longitude]
+///   [,altitude_m]`; a time is one of UTC, as in `2022-07-05T10:51:43Z`, and where a position is not
+///   known its two cells are empty
 /// - `measurements.csv`: `event,receiver` and any of `rss_db`, `snr_db`, `noise_db`,
 ///   `arrival_time_ns`
 ///
@@ -67,8 +78,8 @@ pub struct Measurement {
 /// - [`DataError::Read`] if a file cannot be read.
 /// - [`DataError::Table`], [`DataError::MissingColumn`] if a table is not one.
 /// - [`DataError::Cell`], with the line, for a name that is missing, unknown or comes twice, for a
-///   second measurement of the same event by the same receiver, and for what is not a number or not
-///   a position.
+///   second measurement of the same event by the same receiver, and for what is not a number, not a
+///   time or not a position.
 pub fn read_measurement_tables(folder: &Path) -> Result<MeasurementTables, DataError> {
     let read = |name: &str| {
         let path = folder.join(name);
@@ -96,12 +107,28 @@ fn read_events(path: &Path, bytes: &[u8]) -> Result<Vec<MeasuredEvent>, DataErro
         events.push(MeasuredEvent {
             id,
             set: row.cell("set").to_owned(),
+            session: row.cell("session").to_owned(),
+            source: row.cell("source").to_owned(),
+            waveform: row.cell("waveform").to_owned(),
+            time: time_of(&row)?,
             position: row.position()?,
             altitude_m: row.number("altitude_m", f64::is_finite, "a number of meters")?,
             measurements: Vec::new(),
         });
     }
     Ok(events)
+}
+
+/// Reads the time of a line.
+fn time_of(row: &Row<'_>) -> Result<Option<UtcTime>, DataError> {
+    const COLUMN: &str = "time";
+    match row.cell(COLUMN) {
+        "" => Ok(None),
+        text => {
+            let expected = "a time of UTC, such as `2022-07-05T10:51:43Z`";
+            parse_utc(text).map(Some).ok_or_else(|| row.invalid(COLUMN, expected))
+        }
+    }
 }
 
 fn read_measurements(
@@ -209,7 +236,8 @@ mod tests {
 
     #[test]
     fn tables_are_read_whatever_the_order_of_columns_and_lines() {
-        let events = "note,event,set,latitude,longitude,altitude_m\nx,1,s,45.5,7.5,900\n,2,,,,\n";
+        let events = "note,event,set,latitude,longitude,altitude_m,time,source,session,waveform\n\
+                      x,1,s,45.5,7.5,900,2022-07-05T10:51:43.25Z,car,walk,cw\n,2,,,,,,,,\n";
         let measurements = "receiver,snr_db,event,rss_db,noise_db,rssi\n\
                             b,3.5,1,-90,-93.5,17\na,,1,-80,,9\nb,,2,,,\n";
 
@@ -221,6 +249,10 @@ mod tests {
         assert_eq!((first.id.as_str(), first.set.as_str()), ("1", "s"));
         assert_eq!(first.position, Position::new(45.5, 7.5).ok());
         assert_eq!(first.altitude_m, Some(900.0));
+        let time = UtcTime { seconds: 1_657_018_303, nanoseconds: 250_000_000 };
+        assert_eq!((first.time, second.time), (Some(time), None));
+        let names = [&first.session, &first.source, &first.waveform].map(String::as_str);
+        assert_eq!(names, ["walk", "car", "cw"]);
         let of_a = Measurement { receiver: 0, rss_db: Some(-80.0), ..Measurement::default() };
         let of_b = Measurement {
             receiver: 1,
@@ -269,6 +301,7 @@ mod tests {
             ("event,latitude,longitude\n1,95,7\n", good, EVENTS, 2, "latitude", "95"),
             ("event,latitude,longitude\n1,45,\n", good, EVENTS, 2, "longitude", ""),
             ("event,altitude_m\n1,high\n", good, EVENTS, 2, "altitude_m", "high"),
+            ("event,time\n1,2022-07-05 10:51\n", good, EVENTS, 2, "time", "2022-07-05 10:51"),
             (events, "event,receiver\n1,a\n3,a\n", MEASUREMENTS, 3, "event", "3"),
             (events, "event,receiver\n1,c\n", MEASUREMENTS, 2, "receiver", "c"),
             (events, "event,receiver\n1,a\n2,a\n1,a\n", MEASUREMENTS, 4, "receiver", "a"),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 /// # References
 ///
 /// G. Klyne, C. Newman, "Date and Time on the Internet: Timestamps", RFC 3339, 2002.
-pub(super) fn parse_utc(text: &str) -> Option<UtcTime> {
+pub(crate) fn parse_utc(text: &str) -> Option<UtcTime> {
     let (date_time, rest) = text.split_at_checked(19)?;
     let digits = rest.strip_suffix(['Z', 'z'])?;
     let nanoseconds = match digits.strip_prefix('.') {
