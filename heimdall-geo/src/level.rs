@@ -124,7 +124,11 @@ impl LevelModel {
     }
 
     /// Computes the expected level of a transmitter of mean power at a place, in dB.
-    pub(crate) fn level_db(&self, receiver: usize, place: LocalPosition) -> f64 {
+    ///
+    /// # Panics
+    ///
+    /// If there is no receiver of this number.
+    pub fn level_db(&self, receiver: usize, place: LocalPosition) -> f64 {
         let distance_km = self.receivers[receiver].distance_km(&place).max(self.distance_km_min);
         self.path_losses[receiver].level_db(distance_km)
     }

@@ -47,7 +47,8 @@ impl ArtifactKind {
     /// them.
     pub fn format_version(self) -> u32 {
         match self {
-            Self::Features | Self::Evaluation => 2,
+            Self::Evaluation => 3,
+            Self::Features => 2,
             Self::Recordings
             | Self::Model
             | Self::Onnx

@@ -73,7 +73,7 @@ pub use spec::{
 };
 pub use stage::{
     CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage,
-    LocateStage, PipelineFacts, RegisterStage, ReportConfig, SimulateFeaturesStage, SimulateStage,
-    SimulationDepth, SplitStage, Stage, StageContext, StageKind, StageLogs, StageOutput,
-    StageProgress, TrainStage,
+    ImportTablesStage, LocateStage, PipelineFacts, RegisterStage, ReportConfig,
+    SimulateFeaturesStage, SimulateStage, SimulationDepth, SplitStage, Stage, StageContext,
+    StageKind, StageLogs, StageOutput, StageProgress, TrainStage,
 };

@@ -7,6 +7,7 @@ mod export;
 mod extract;
 mod fix;
 mod import;
+mod import_tables;
 mod locate;
 mod log;
 mod register;
@@ -34,6 +35,7 @@ pub use export::ExportStage;
 pub use extract::ExtractStage;
 pub use fix::FixConfig;
 pub use import::ImportStage;
+pub use import_tables::ImportTablesStage;
 pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use log::StageLogs;
@@ -54,6 +56,8 @@ pub enum StageKind {
     SimulateFeatures,
     /// Copies recordings from a folder.
     Import,
+    /// Makes features of tables of levels and arrival times.
+    ImportTables,
     /// Turns recordings into features.
     Extract,
     /// Parts features into training, validation, calibration and test.
@@ -86,10 +90,11 @@ const fn output(name: &'static str, kind: ArtifactKind) -> OutputPort {
 
 impl StageKind {
     /// All kinds, in the order in which a pipeline usually has them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Simulate,
         Self::SimulateFeatures,
         Self::Import,
+        Self::ImportTables,
         Self::Extract,
         Self::Split,
         Self::Train,
@@ -106,6 +111,7 @@ impl StageKind {
             Self::Simulate => "simulate",
             Self::SimulateFeatures => "simulate_features",
             Self::Import => "import",
+            Self::ImportTables => "import_tables",
             Self::Extract => "extract",
             Self::Split => "split",
             Self::Train => "train",
@@ -126,12 +132,17 @@ impl StageKind {
     /// raises it, so that results of the old code are not taken for results of the new.
     pub fn cache_version(self) -> u32 {
         match self {
-            Self::SimulateFeatures | Self::Import | Self::Register | Self::Locate | Self::Cmd => 1,
+            Self::SimulateFeatures
+            | Self::Import
+            | Self::ImportTables
+            | Self::Register
+            | Self::Locate
+            | Self::Cmd => 1,
             // Worlds have other transmissions, features hold a classical fix, networks take side
             // inputs.
             Self::Simulate | Self::Extract | Self::Split | Self::Train | Self::Export => 2,
-            // It says more, and beside more methods.
-            Self::Evaluate => 3,
+            // It says more, and beside better methods.
+            Self::Evaluate => 4,
         }
     }
 
@@ -145,7 +156,7 @@ impl StageKind {
             | Self::Evaluate
             | Self::Export
             | Self::Locate => true,
-            Self::Import | Self::Split | Self::Register | Self::Cmd => false,
+            Self::Import | Self::ImportTables | Self::Split | Self::Register | Self::Cmd => false,
         }
     }
 
@@ -153,9 +164,13 @@ impl StageKind {
     pub fn inputs(self) -> &'static [InputPort] {
         use ArtifactKind::{Evaluation, Features, Model, Onnx, Recordings};
         match self {
-            Self::Simulate | Self::SimulateFeatures | Self::Import | Self::Cmd => &[],
+            Self::Simulate
+            | Self::SimulateFeatures
+            | Self::Import
+            | Self::ImportTables
+            | Self::Cmd => &[],
             Self::Extract | Self::Locate => const { &[required("recordings", Recordings)] },
-            Self::Split => const { &[required("features", Features)] },
+            Self::Split => const { &[required("features", Features), optional("test", Features)] },
             Self::Train => {
                 const { &[required("train", Features), required("validation", Features)] }
             }
@@ -166,6 +181,7 @@ impl StageKind {
                         required("calibration", Features),
                         required("test", Features),
                         optional("train", Features),
+                        optional("new_world", Features),
                     ]
                 }
             }
@@ -188,6 +204,9 @@ impl StageKind {
         match self {
             Self::Simulate | Self::Import => const { &[output("recordings", Recordings)] },
             Self::Extract | Self::SimulateFeatures => const { &[output("features", Features)] },
+            Self::ImportTables => {
+                const { &[output("features", Features), output("test", Features)] }
+            }
             Self::Split => {
                 const {
                     &[
@@ -228,6 +247,8 @@ pub enum Stage {
     SimulateFeatures(Box<SimulateFeaturesStage>),
     /// Copies recordings from a folder.
     Import(ImportStage),
+    /// Makes features of tables of levels and arrival times.
+    ImportTables(ImportTablesStage),
     /// Turns recordings into features.
     Extract(ExtractStage),
     /// Parts features into training, validation, calibration and test.
@@ -253,6 +274,7 @@ macro_rules! each {
             Stage::Simulate($config) => $body,
             Stage::SimulateFeatures($config) => $body,
             Stage::Import($config) => $body,
+            Stage::ImportTables($config) => $body,
             Stage::Extract($config) => $body,
             Stage::Split($config) => $body,
             Stage::Train($config) => $body,
@@ -277,6 +299,7 @@ impl Stage {
                 Self::SimulateFeatures(Deserialize::deserialize(deserializer)?)
             }
             StageKind::Import => Self::Import(Deserialize::deserialize(deserializer)?),
+            StageKind::ImportTables => Self::ImportTables(Deserialize::deserialize(deserializer)?),
             StageKind::Extract => Self::Extract(Deserialize::deserialize(deserializer)?),
             StageKind::Split => Self::Split(Deserialize::deserialize(deserializer)?),
             StageKind::Train => Self::Train(Deserialize::deserialize(deserializer)?),
@@ -294,6 +317,7 @@ impl Stage {
             Self::Simulate(_) => StageKind::Simulate,
             Self::SimulateFeatures(_) => StageKind::SimulateFeatures,
             Self::Import(_) => StageKind::Import,
+            Self::ImportTables(_) => StageKind::ImportTables,
             Self::Extract(_) => StageKind::Extract,
             Self::Split(_) => StageKind::Split,
             Self::Train(_) => StageKind::Train,
@@ -325,6 +349,7 @@ impl Stage {
         let Value::Object(fields) = &mut parameters else { return parameters };
         match self {
             Self::Import(_) => fields.remove("path"),
+            Self::ImportTables(_) => fields.remove("path").and(fields.remove("test")),
             Self::Simulate(_) | Self::SimulateFeatures(_) => fields.remove("receivers"),
             // Where its code is found is in the name that its content goes by.
             Self::Cmd(_) => fields.remove("sources"),
@@ -339,6 +364,11 @@ impl Stage {
     pub fn external_inputs(&self) -> Vec<(String, PathBuf)> {
         match self {
             Self::Import(import) => vec![("path".to_owned(), import.path.clone())],
+            Self::ImportTables(import) => {
+                let folders = [("path", Some(import.path.as_path())), ("test", import.test())];
+                let given = folders.into_iter().filter_map(|(name, path)| Some((name, path?)));
+                given.map(|(name, path)| (name.to_owned(), path.to_owned())).collect()
+            }
             Self::Simulate(simulate) => table(simulate.receivers.as_ref()),
             Self::SimulateFeatures(simulate) => table(simulate.receivers.as_ref()),
             Self::Train(train) => {

@@ -9,6 +9,7 @@ use heimdall_geo::{
     LevelGrid, LevelGridConfig, LevelModel, LevelObservation, LevelSample, LocalPosition,
     PathLossFitConfig, PlaneGrid, arrival_bound, fit_path_loss, level_bound, weighted_centroid,
 };
+use heimdall_loss::percentile;
 
 use crate::Method;
 
@@ -22,15 +23,23 @@ const ARRIVAL_GRID_CELLS: f64 = 24.0;
 /// Systematic error of arrival times, in s: detours of 0.3 µs at 10 km that grow with the root of
 /// distance are some 0.6 µs at 40 km.
 const TIMING_FLOOR_S: f64 = 0.6e-6;
-/// What silence counts as where levels are compared, below the lowest level that is heard, in dB: as
-/// something, and not as if the receiver had just about heard it.
-const SILENCE_DB: f64 = 8.0;
+/// Levels further below the threshold of detection than this are noise, and compared as this, in dB.
+const FAINT_DB: f64 = 20.0;
+/// Training events with the most similar levels whose mean is taken.
+const NEIGHBORS: usize = 10;
 /// Most training events that path loss is fitted to.
 const FITTED_EVENTS_MAX: usize = 2000;
 
-/// The level of a receiver that baselines go by, in dB: above its own noise where that is known.
+/// The level of a receiver that baselines go by, in dB: above its own noise where that is known;
+/// NaN where no level is.
 pub(crate) fn level_db(scalars: &ReceiverScalars) -> f64 {
     f64::from(if scalars.snr_db.is_nan() { scalars.power_db } else { scalars.snr_db })
+}
+
+/// The power of a receiver, in dB, where it is known: what transmitters are near a receiver by, as
+/// long as gains are alike and fixed.
+fn power_db(scalars: &ReceiverScalars) -> f64 {
+    f64::from(if scalars.power_db.is_nan() { scalars.snr_db } else { scalars.power_db })
 }
 
 /// Events that are known to the baselines: what was measured, and where they were.
@@ -44,6 +53,8 @@ pub(crate) struct Baselines {
     region_center: LocalPosition,
     region_side_km: f64,
     training_mean: LocalPosition,
+    /// What weighs the receivers of a centroid, in dB.
+    weighting: fn(&ReceiverScalars) -> f64,
     learned: Option<Learned>,
     arrivals: ArrivalSolver,
 }
@@ -54,6 +65,8 @@ struct Learned {
     model: LevelModel,
     grid: LevelGrid,
     fingerprints: Fingerprints,
+    /// Level from which on each receiver hears, in dB.
+    thresholds_db: Vec<Option<f64>>,
 }
 
 impl Baselines {
@@ -74,13 +87,13 @@ impl Baselines {
         let positions = training.map_or(&[][..], |(_, positions)| positions);
         let area = Area::around(&receivers, positions);
         let learned = training
-            .filter(|(events, _)| !events.is_empty())
+            .filter(|(events, _)| events.iter().any(has_level))
             .map(|known| Learned::from(header, &receivers, &area, known))
             .transpose()?;
         let places: Vec<_> = header.receivers.iter().map(|r| (r.position, r.altitude_m)).collect();
         let config = ArrivalConfig { timing_floor_s: TIMING_FLOOR_S, ..ArrivalConfig::default() };
         let count = receivers.len() as f64;
-        Ok(Self {
+        let mut baselines = Self {
             receivers_mean: LocalPosition {
                 east_km: receivers.iter().map(|receiver| receiver.east_km).sum::<f64>() / count,
                 north_km: receivers.iter().map(|receiver| receiver.north_km).sum::<f64>() / count,
@@ -89,9 +102,33 @@ impl Baselines {
             region_side_km: area.side_km(),
             arrivals: ArrivalSolver::new(frame, &places, area.grid(ARRIVAL_GRID_CELLS)?, &config)?,
             training_mean,
+            weighting: level_db,
             receivers,
             learned,
-        })
+        };
+        if let Some(known) = training {
+            baselines.choose_weighting(known);
+        }
+        Ok(baselines)
+    }
+
+    /// Weighs receivers by the power that they receive, if that is nearer to the training events than
+    /// the ratio to noise: it is where gains are fixed and alike, and says nothing where they are not.
+    fn choose_weighting(&mut self, (events, positions): KnownEvents<'_>) {
+        let mut error_km = |weighting| {
+            self.weighting = weighting;
+            let errors = events.iter().zip(positions);
+            let errors_km = errors.map(|(event, place)| self.centroid(event).distance_km(place));
+            percentile(&errors_km.collect::<Vec<_>>(), 50.0)
+        };
+        let weightings: [fn(&ReceiverScalars) -> f64; 2] = [level_db, power_db];
+        let [by_ratio_km, by_power_km] = weightings.map(&mut error_km);
+        self.weighting = weightings[usize::from(by_power_km < by_ratio_km)];
+    }
+
+    /// The path loss that fits the training events, where there are any.
+    pub(crate) fn level_model(&self) -> Option<&LevelModel> {
+        self.learned.as_ref().map(|learned| &learned.model)
     }
 
     /// Side of the area in which transmitters are looked for, in km: the root of its size.
@@ -116,7 +153,7 @@ impl Baselines {
             let grid = learned.grid.posterior(&observations);
             let grid = grid.map_or(self.training_mean, |posterior| posterior.moments().position);
             answers.insert(Method::LevelGrid, grid);
-            let nearest = learned.fingerprints.locate(&learned.audible(&observations));
+            let nearest = learned.fingerprints.locate(&learned.fingerprint(event));
             let nearest = nearest.best().map_or(self.training_mean, |best| best.position);
             answers.insert(Method::Fingerprints, nearest);
         }
@@ -132,13 +169,14 @@ impl Baselines {
         scalars
             .filter_map(|(&position, scalars)| {
                 let scalars = scalars.as_ref().filter(|scalars| scalars.detected)?;
-                Some((position, level_db(scalars)))
+                Some((position, (self.weighting)(scalars)))
+                    .filter(|(_, level_db)| level_db.is_finite())
             })
             .collect()
     }
 
-    /// The centroid of the receivers that detect an event, weighted by `10^(level / 20)`; the mean
-    /// of all receivers where none does.
+    /// The centroid of the receivers that detect an event, weighted by `10^(level / 20)`; the mean of
+    /// all receivers where none does.
     fn centroid(&self, event: &FeatureMap) -> LocalPosition {
         weighted_centroid(&self.hearing(event)).unwrap_or(self.receivers_mean)
     }
@@ -199,52 +237,54 @@ impl Learned {
         let step = samples.len().div_ceil(FITTED_EVENTS_MAX);
         let fitted: Vec<LevelSample> = samples.iter().step_by(step).cloned().collect();
         let thresholds_db = thresholds_db(header, &samples, receivers.len());
-        let audible: Vec<LevelSample> = samples
-            .iter()
-            .map(|sample| LevelSample {
-                observations: audible(&sample.observations, thresholds_db.iter().copied()),
-                ..sample.clone()
-            })
-            .collect();
-        let fingerprint_config =
-            FingerprintConfig { neighbors: 10, ..FingerprintConfig::default() };
         let config = PathLossFitConfig::default();
         let model = fit_path_loss(receivers, &thresholds_db, &fitted, &config)?;
+        let config = FingerprintConfig {
+            neighbors: NEIGHBORS,
+            weight_power: 0.0,
+            ..FingerprintConfig::default()
+        };
+        let fingerprints: Vec<LevelSample> = events
+            .iter()
+            .zip(positions)
+            .map(|(event, &position)| LevelSample {
+                position,
+                observations: fingerprint(event, &thresholds_db),
+            })
+            .collect();
         Ok(Self {
             grid: LevelGrid::new(area.grid(GRID_CELLS)?, &model, &LevelGridConfig::default())?,
-            fingerprints: Fingerprints::new(&audible, &fingerprint_config)?,
+            fingerprints: Fingerprints::new(&fingerprints, &config)?,
+            thresholds_db,
             model,
         })
     }
 
-    /// Levels with silence as one of its own.
-    fn audible(&self, observations: &[LevelObservation]) -> Vec<LevelObservation> {
-        let thresholds = self.model.path_losses.iter().map(|loss| loss.threshold_db);
-        audible(observations, thresholds)
+    /// What an event is compared by.
+    fn fingerprint(&self, event: &FeatureMap) -> Vec<LevelObservation> {
+        fingerprint(event, &self.thresholds_db)
     }
 }
 
-/// Levels with silence as one of its own; a receiver that did not listen heard nothing either. What
-/// nobody hears stays silent, as it is nowhere.
-fn audible(
-    observations: &[LevelObservation],
-    thresholds_db: impl Iterator<Item = Option<f64>>,
-) -> Vec<LevelObservation> {
-    let is_heard =
-        |observation: &LevelObservation| matches!(observation, LevelObservation::Heard(_));
-    if !observations.iter().any(is_heard) {
-        return observations.to_vec();
-    }
-    observations
-        .iter()
-        .zip(thresholds_db)
-        .map(|(observation, threshold_db)| match (observation, threshold_db) {
-            (LevelObservation::NotHeard | LevelObservation::Absent, Some(threshold_db)) => {
-                LevelObservation::Heard(threshold_db - SILENCE_DB)
+/// The levels of all receivers that listened, those too that detected nothing: a level that is too
+/// low for certainty still says more than that it is too low.
+fn fingerprint(event: &FeatureMap, thresholds_db: &[Option<f64>]) -> Vec<LevelObservation> {
+    let receivers = event.scalars.iter().zip(thresholds_db);
+    receivers
+        .map(|(scalars, threshold_db)| {
+            let level_db = scalars.as_ref().map_or(f64::NAN, level_db);
+            if level_db.is_nan() {
+                return LevelObservation::Absent;
             }
-            _ => *observation,
+            let faintest_db = threshold_db.map_or(f64::NEG_INFINITY, |db| db - FAINT_DB);
+            LevelObservation::Heard(level_db.max(faintest_db))
         })
         .collect()
+}
+
+/// Whether some receiver detects an event and says a level.
+pub(crate) fn has_level(event: &FeatureMap) -> bool {
+    observations(event).iter().any(|said| matches!(said, LevelObservation::Heard(_)))
 }
 
 /// Levels from which on receivers hear: that of the detector, or the lowest that was ever heard.
@@ -270,6 +310,10 @@ fn observations(event: &FeatureMap) -> Vec<LevelObservation> {
         .scalars
         .iter()
         .map(|scalars| match scalars {
+            // What was timed and not measured says nothing about levels.
+            Some(scalars) if scalars.detected && level_db(scalars).is_nan() => {
+                LevelObservation::Absent
+            }
             Some(scalars) if scalars.detected => LevelObservation::Heard(level_db(scalars)),
             Some(_) => LevelObservation::NotHeard,
             None => LevelObservation::Absent,
@@ -345,3 +389,6 @@ impl Area {
         PlaneGrid::new(self.south_west, self.north_east, cell_km)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod control;
 mod event;
+mod robustness;
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -13,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::baseline::Baselines;
-use crate::evaluation::{TrainingLevels, curves, figures, group_figures};
+use crate::evaluation::{ShiftSet, curves, figures, group_figures};
 use crate::predict::{Prediction, predict, truths};
 use crate::train::check_features;
 use crate::{
-    DataShift, EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation, Recalibration, TrainError,
-    TrainedModel,
+    DataShift, EVALUATION_FORMAT_VERSION, EvaluatedEvent, Evaluation, Recalibration, ShiftConfig,
+    TrainError, TrainedModel,
 };
 
 /// Events that the network looks at together.
@@ -34,11 +35,20 @@ pub struct EvaluateConfig {
     /// Whether to evaluate once more with positions that are exchanged between the events of each
     /// set: the network must then be no better than a guess.
     pub control: bool,
+    /// Whether to evaluate once more without each receiver in turn.
+    pub leave_one_receiver_out: bool,
+    /// When test events are called different from the training events.
+    pub shift: ShiftConfig,
 }
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self { abstention_area_share: 0.5, control: false }
+        Self {
+            abstention_area_share: 0.5,
+            control: false,
+            leave_one_receiver_out: false,
+            shift: ShiftConfig::default(),
+        }
     }
 }
 
@@ -47,8 +57,9 @@ impl EvaluateConfig {
     ///
     /// # Errors
     ///
-    /// [`TrainError::InvalidConfig`] if the share is not above 0 or not finite.
+    /// [`TrainError::InvalidConfig`] for the first field that breaks a rule.
     pub fn validate(&self) -> Result<(), TrainError> {
+        self.shift.validate()?;
         let actual = self.abstention_area_share;
         if actual > 0.0 && actual.is_finite() {
             return Ok(());
@@ -67,6 +78,8 @@ pub struct EvaluationSets<'a> {
     pub calibration: &'a HeimdallDataset,
     /// Events that measure the network.
     pub test: &'a HeimdallDataset,
+    /// Events of another world, which measure it once more. Their names may be those of others.
+    pub new_world: Option<&'a HeimdallDataset>,
 }
 
 /// Corrects the stated uncertainty on the calibration events, and measures the network on the test
@@ -97,6 +110,7 @@ pub struct EvaluationSets<'a> {
 /// | `better_than_centroid_share`, `_low`, `_high` | share of the events with a smaller error than the centroid's, and its Wilson interval |
 /// | `training_km_median` | median distance to the nearest training event, in km |
 /// | `seen_source_share`, `seen_session_share` | share of the events whose source or session is in training, too |
+/// | `new_world.error_km_median`, `new_world.coverage_90` … | the same on events of another world |
 /// | `control.network.error_km_median`, `control.fingerprints.error_km_median`, `control.guess_km_median` | errors with exchanged positions, and that of the training mean |
 /// | `sigma_scale`, `events`, `calibration_events` | the factor, and the sizes of the two sets |
 ///
@@ -118,8 +132,8 @@ pub fn evaluate(
 ) -> Result<(TrainedModel, Evaluation), TrainError> {
     config.validate()?;
     check_sets(model, sets)?;
-    let EvaluationSets { training, calibration, test } = sets;
-    let predict = |set| {
+    let EvaluationSets { training, calibration, test, new_world } = sets;
+    let predict = |set: &HeimdallDataset| {
         predict(&model.network, set, BATCH_SIZE, cancel)?.ok_or(TrainError::EvaluationInterrupted)
     };
     let calibration = Known::read(calibration, predict(calibration)?)?;
@@ -130,8 +144,13 @@ pub fn evaluate(
     let mean = model.network.config().standardization.position_mean_km.map(f64::from);
     let mean = LocalPosition { east_km: mean[0], north_km: mean[1] };
     let known = trained.as_ref().map(|set| (&set.features[..], &set.truths[..]));
-    let baselines = Baselines::learn(test.header(), mean, known).map_err(TrainError::Baseline)?;
-    let events = tested.evaluate(&baselines, known, &recalibration, config)?;
+    let judge = Judge {
+        baselines: Baselines::learn(test.header(), mean, known).map_err(TrainError::Baseline)?,
+        trained: trained.as_ref(),
+        recalibration: &recalibration,
+        config,
+    };
+    let events = tested.evaluate(&judge)?;
 
     let all: Vec<&EvaluatedEvent> = events.iter().collect();
     let mut metrics = figures(&all, &recalibration);
@@ -139,6 +158,12 @@ pub fn evaluate(
     metrics.insert("calibration_events".to_owned(), calibration.truths.len() as f64);
     if let Some(training) = training {
         metrics.extend(event::familiarity(training, &events));
+    }
+    let new_world = new_world.map(|set| judge.other_world(&Known::read(set, predict(set)?)?));
+    let new_world = new_world.transpose()?;
+    if let Some(new_world) = &new_world {
+        let named = new_world.metrics.iter();
+        metrics.extend(named.map(|(name, value)| (format!("new_world.{name}"), *value)));
     }
     if config.control {
         metrics.extend(control::exchange(mean, trained.as_ref(), &tested)?);
@@ -160,12 +185,14 @@ pub fn evaluate(
         frame: test.header().frame,
         receivers: test.header().receivers.clone(),
         groups: group_figures(&events, &recalibration),
-        shift: trained.and_then(|trained| {
-            let fingerprints = TrainingLevels::new(&trained.features);
-            DataShift::measure(&fingerprints, calibration.counted(), tested.counted())
-        }),
+        shift: judge.shift(&tested),
+        new_world,
+        without_receiver: match config.leave_one_receiver_out {
+            true => judge.without_receivers(test, &events, predict)?,
+            false => Vec::new(),
+        },
         metrics,
-        recalibration,
+        recalibration: recalibration.clone(),
         calibration_curve,
         calibration_curve_uncalibrated,
         events,
@@ -173,13 +200,53 @@ pub fn evaluate(
     Ok((recalibrated, evaluation))
 }
 
+/// What events are measured by.
+struct Judge<'a> {
+    baselines: Baselines,
+    trained: Option<&'a Known>,
+    recalibration: &'a Recalibration,
+    config: &'a EvaluateConfig,
+}
+
+impl Judge<'_> {
+    /// Positions of the training events; none without training events.
+    fn known_positions(&self) -> &[LocalPosition] {
+        self.trained.map_or(&[], |trained| &trained.truths)
+    }
+
+    /// Whether events look like the training events.
+    fn shift(&self, tested: &Known) -> Option<DataShift> {
+        let (training, model) = (self.trained?, self.baselines.level_model()?);
+        let [of_training, of_test] = [training, tested].map(|known| {
+            known.set.labels().iter().map(|label| label.session.as_str()).collect::<Vec<_>>()
+        });
+        DataShift::measure(
+            &ShiftSet {
+                events: &training.features,
+                positions: &training.truths,
+                sessions: &of_training,
+            },
+            &ShiftSet { events: &tested.features, positions: &tested.truths, sessions: &of_test },
+            model,
+            &tested.set.header().receivers,
+            &self.config.shift,
+        )
+    }
+}
+
 /// Checks that the sets are large enough, of the right features, and apart.
 fn check_sets(model: &TrainedModel, sets: EvaluationSets<'_>) -> Result<(), TrainError> {
-    let EvaluationSets { training, calibration, test } = sets;
+    let EvaluationSets { training, calibration, test, new_world } = sets;
     let training = training.map(|set| (Part::Train, 1, set));
     let others = [(Part::Calibration, 2, calibration), (Part::Test, 1, test)];
     let mut seen: HashSet<&str> = HashSet::new();
     let alike = model.manifest.network.backbone.treats_receivers_alike();
+    if let Some(set) = new_world {
+        if set.is_empty() {
+            return Err(TrainError::TooFewEvents { part: Part::Test, expected: 1, actual: 0 });
+        }
+        check_features(&model.manifest.features, set, Part::Test, alike)?;
+    }
     for (part, expected, set) in training.into_iter().chain(others) {
         if set.len() < expected {
             return Err(TrainError::TooFewEvents { part, expected, actual: set.len() });
@@ -195,8 +262,8 @@ fn check_sets(model: &TrainedModel, sets: EvaluationSets<'_>) -> Result<(), Trai
 }
 
 /// A set of events with everything that is known of them.
-struct Known<'a> {
-    set: &'a HeimdallDataset,
+struct Known {
+    set: HeimdallDataset,
     /// What was measured, without levels by band.
     features: Vec<FeatureMap>,
     truths: Vec<LocalPosition>,
@@ -204,15 +271,15 @@ struct Known<'a> {
     predictions: Vec<Prediction>,
 }
 
-impl<'a> Known<'a> {
-    fn read(set: &'a HeimdallDataset, predictions: Vec<Prediction>) -> Result<Self, TrainError> {
+impl Known {
+    fn read(set: &HeimdallDataset, predictions: Vec<Prediction>) -> Result<Self, TrainError> {
         let features = (0..set.len())
             .map(|index| {
                 let (_, features) = set.get(index)?;
                 Ok(FeatureMap::of_measurements(features.scalars, features.arrivals))
             })
             .collect::<Result<_, TrainError>>()?;
-        Ok(Self { truths: truths(set), set, features, predictions })
+        Ok(Self { truths: truths(set), set: set.clone(), features, predictions })
     }
 
     /// Computes the factor that makes standard deviations honest on average, and what goes with it.
@@ -224,13 +291,6 @@ impl<'a> Known<'a> {
             })
             .collect();
         Recalibration::learn(&distances)
-    }
-
-    /// The events, and the number of sessions: events of a session are alike.
-    fn counted(&self) -> (&[FeatureMap], usize) {
-        let sessions: HashSet<&str> =
-            self.set.labels().iter().map(|label| label.session.as_str()).collect();
-        (&self.features, sessions.len())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod figures;
 mod recalibration;
+mod robustness;
 mod shift;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,12 @@ use crate::file::read_json;
 
 pub(crate) use figures::{curves, figures, group_figures};
 pub use recalibration::{ConformalLimits, REPORTED_PERCENT, Recalibration};
-pub use shift::DataShift;
-pub(crate) use shift::TrainingLevels;
+pub use robustness::{OtherWorld, ReceiverLoss};
+pub(crate) use shift::ShiftSet;
+pub use shift::{DataShift, ShiftComparison, ShiftConfig, ShiftQuantity};
 
 /// Version of the evaluation that is written, and the only one that is read.
-pub const EVALUATION_FORMAT_VERSION: u32 = 2;
+pub const EVALUATION_FORMAT_VERSION: u32 = 3;
 
 /// Name of the file that holds an evaluation.
 pub const EVALUATION_FILE: &str = "evaluation.json";
@@ -125,6 +127,10 @@ pub struct Evaluation {
     pub calibration_curve_uncalibrated: Vec<CalibrationPoint>,
     /// Whether the test events look like the training events; `None` without training events.
     pub shift: Option<DataShift>,
+    /// The same network on events of another world, where there are any.
+    pub new_world: Option<OtherWorld>,
+    /// What each receiver is worth, if it was asked for: the network without it.
+    pub without_receiver: Vec<ReceiverLoss>,
     /// Every test event, in the order of its set.
     pub events: Vec<EvaluatedEvent>,
 }

@@ -59,7 +59,8 @@ pub use error::TrainError;
 pub use evaluate::{EvaluateConfig, EvaluationSets, evaluate};
 pub use evaluation::{
     BaselineAnswer, ConformalLimits, DataShift, EVALUATION_FILE, EVALUATION_FORMAT_VERSION,
-    EvaluatedEvent, Evaluation, Grouping, Method, REPORTED_PERCENT, Recalibration,
+    EvaluatedEvent, Evaluation, Grouping, Method, OtherWorld, REPORTED_PERCENT, Recalibration,
+    ReceiverLoss, ShiftComparison, ShiftConfig, ShiftQuantity,
 };
 pub use event::{EpochSummary, TrainEvent};
 pub use loss::LossConfig;

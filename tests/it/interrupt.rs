@@ -13,6 +13,7 @@ use heimdall_pipeline::{
 use tempfile::TempDir;
 
 use crate::locate;
+use crate::locate_tables;
 use crate::small::SMALL;
 use crate::workplace::TINY;
 
@@ -32,6 +33,16 @@ stages:
   features:
     uses: simulate_features
     world: { sessions: 40, events_per_session: 1, seed: 3, sample_rate_hz: 16000, duration_s: 0.05 }
+";
+
+/// A pipeline of tables of levels.
+const TABLES: &str = "
+name: tables
+vars: { data: tables }
+stages:
+  measurements:
+    uses: import_tables
+    path: ${data}
 ";
 
 /// When a stage is interrupted.
@@ -193,11 +204,24 @@ async fn simulation_of_features_can_be_interrupted() {
     assert_like_uninterrupted(&place, &Place::new(WITHOUT_RECORDINGS)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn import_of_tables_can_be_interrupted() {
+    let (place, uninterrupted) = (Place::new(TABLES), Place::new(TABLES));
+    for place in [&place, &uninterrupted] {
+        locate_tables::write_tables(&place.path("recordings"), 20, 1);
+    }
+
+    let kinds = interrupt_everywhere(&place).await;
+
+    assert_eq!(kinds, ["import_tables"]);
+    assert_like_uninterrupted(&place, &uninterrupted).await;
+}
+
 /// A kind that is added must be interrupted by one of the tests above, or, as programs are, by those of
 /// [`cmd`](crate::cmd).
 #[test]
 fn every_kind_is_interrupted() {
-    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE, SMALL, WITHOUT_RECORDINGS]
+    let interrupted: BTreeSet<&str> = [TINY, locate::PIPELINE, SMALL, WITHOUT_RECORDINGS, TABLES]
         .iter()
         .flat_map(|text| text.lines())
         .filter_map(|line| line.trim().strip_prefix("uses: "))

@@ -32,7 +32,7 @@ fn chance(index: usize) -> f64 {
 
 /// Writes tables of transmitters in a square of 40 km: levels by path loss with an error of up to
 /// 3 dB, below 0 dB nothing, and exact times of a wave in air.
-fn write_tables(folder: &Path, events: usize, seed: usize) {
+pub(crate) fn write_tables(folder: &Path, events: usize, seed: usize) {
     fs::create_dir_all(folder).unwrap();
     let frame = LocalFrame { origin: Position::new(45.0, 8.0).unwrap() };
     let mut table = "event,set,latitude,longitude\n".to_owned();

@@ -22,6 +22,7 @@ mod schema;
 mod sharing;
 mod sigmf;
 mod small;
+mod tables;
 mod tidy;
 mod upkeep;
 mod workplace;

@@ -99,13 +99,18 @@ fn by_kind(
                 port.kind == output.kind && wires.iter().all(|w| w.input != **port)
             };
             let open: Vec<&InputPort> = inputs.iter().filter(of_kind).collect();
-            match open.as_slice() {
-                [] => {}
-                [input] => {
+            // What a stage cannot do without comes before what it can.
+            let needed: Vec<&InputPort> =
+                open.iter().copied().filter(|input| input.required).collect();
+            match (needed.as_slice(), open.as_slice()) {
+                (_, []) => {}
+                ([input], _) | ([], [input]) => {
                     let (producer, input) = (reference.producer, (*input).clone());
                     wires.push(Wire { producer, output, consumer, input });
                 }
-                [first, ..] => return Err(ambiguous(source, stage, word, first, &open).into()),
+                (_, [first, ..]) => {
+                    return Err(ambiguous(source, stage, word, first, &open).into());
+                }
             }
         }
         if wires.len() == count_before {

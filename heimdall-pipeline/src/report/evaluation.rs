@@ -1,5 +1,6 @@
 //! The page of an evaluation: how far off, how honest, and what the network saw.
 
+mod robustness;
 mod table;
 
 use heimdall_features::FeatureMap;
@@ -50,7 +51,7 @@ pub(crate) fn evaluation_report(
     };
 
     page.paragraph(&table::verdict(evaluation));
-    if let Some(warning) = table::shift_warning(evaluation) {
+    if let Some(warning) = robustness::shift_warning(evaluation.shift.as_ref()) {
         page.warning(&warning);
     }
     page.table(&table::methods(evaluation));
@@ -97,6 +98,8 @@ pub(crate) fn evaluation_report(
             "Share of the truths in the regions of 90 %, with its 95 % interval.",
         );
     }
+
+    robustness::add(&mut page, evaluation);
 
     page.heading("Map");
     let shown = chosen(evaluation, map_events);

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use heimdall_data::HeimdallDataset;
 use heimdall_train::{
-    EVALUATION_FILE, EvaluateConfig, Evaluation, EvaluationSets, TrainError, TrainedModel, evaluate,
+    EVALUATION_FILE, EvaluateConfig, Evaluation, EvaluationSets, ShiftConfig, TrainError,
+    TrainedModel, evaluate,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +23,20 @@ pub struct EvaluateStage {
     /// Whether to evaluate once more with positions that are exchanged between events, where the
     /// network must be no better than a guess.
     pub control: bool,
+    /// Whether to evaluate once more without each receiver in turn.
+    pub leave_one_receiver_out: bool,
+    /// When test events are called different from the training events.
+    pub shift: ShiftConfig,
     /// What the report shows.
     pub report: ReportConfig,
 }
 
 impl Default for EvaluateStage {
     fn default() -> Self {
-        let EvaluateConfig { abstention_area_share, control } = EvaluateConfig::default();
-        Self { abstention_area_share, control, report: ReportConfig::default() }
+        let EvaluateConfig { abstention_area_share, control, leave_one_receiver_out, shift } =
+            EvaluateConfig::default();
+        let report = ReportConfig::default();
+        Self { abstention_area_share, control, leave_one_receiver_out, shift, report }
     }
 }
 
@@ -60,8 +67,9 @@ impl EvaluateStage {
     }
 
     fn config(&self) -> EvaluateConfig {
-        let &Self { abstention_area_share, control, .. } = self;
-        EvaluateConfig { abstention_area_share, control }
+        let Self { abstention_area_share, control, leave_one_receiver_out, shift, .. } =
+            self.clone();
+        EvaluateConfig { abstention_area_share, control, leave_one_receiver_out, shift }
     }
 
     /// Writes the recalibrated network, `evaluation.json`, `report.html` and the figures of the
@@ -79,10 +87,13 @@ impl EvaluateStage {
             let test = HeimdallDataset::open(context.input("test"))?;
             let training =
                 context.optional_input("train").map(HeimdallDataset::open).transpose()?;
+            let new_world =
+                context.optional_input("new_world").map(HeimdallDataset::open).transpose()?;
             let sets = EvaluationSets {
                 training: training.as_ref(),
                 calibration: &calibration,
                 test: &test,
+                new_world: new_world.as_ref(),
             };
             let evaluated = evaluate(&model, sets, &stage.config(), context.cancel());
             let (model, evaluation) = match evaluated {

@@ -28,6 +28,9 @@ impl SplitStage {
 
     /// Writes the events of each part into the port of its name.
     ///
+    /// If events arrive at the port `test`, those of known place are the test part, and the ones of
+    /// the split that would be are unused; if none do, it is as if nothing was connected.
+    ///
     /// # Errors
     ///
     /// Whatever keeps the features from being read, parted or written.
@@ -35,10 +38,15 @@ impl SplitStage {
         let (config, context) = (self.split.clone(), context.clone());
         spawn_blocking(move || {
             let dataset = HeimdallDataset::open(context.input("features"))?;
+            let other = context.optional_input("test").map(HeimdallDataset::open).transpose()?;
+            let other = other.filter(|other| !other.is_empty()).map(|other| labelled(&other));
             let parts = split(dataset.labels(), &config)?;
             let (mut counts, mut sizes) = (BTreeMap::new(), Vec::new());
             for part in Part::DEALT {
-                let members = dataset.part(&parts, part);
+                let members = match &other {
+                    Some(other) if part == Part::Test => other.clone(),
+                    _ => dataset.part(&parts, part),
+                };
                 copy(&members, part, &context)?;
                 counts.insert(format!("{part}_events"), members.len() as f64);
                 sizes.push(format!("{} {part}", members.len()));
@@ -48,6 +56,13 @@ impl SplitStage {
         .await
         .expect("splitting does not panic")
     }
+}
+
+/// The events of known place.
+fn labelled(dataset: &HeimdallDataset) -> HeimdallDataset {
+    let labels = dataset.labels().iter().enumerate();
+    let known = labels.filter(|(_, label)| label.position_km.is_some());
+    dataset.subset(&known.map(|(index, _)| index).collect::<Vec<_>>())
 }
 
 fn copy(

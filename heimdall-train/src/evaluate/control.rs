@@ -12,7 +12,7 @@ use crate::{Method, TrainError};
 /// By how much of a guess's error the median error of the control may be smaller, by chance.
 const CHANCE_SHARE: f64 = 0.15;
 
-impl Known<'_> {
+impl Known {
     /// The positions of the events, each at the event half of the set away: of another session.
     fn exchanged(&self) -> Vec<LocalPosition> {
         let count = self.truths.len();
@@ -30,8 +30,8 @@ impl Known<'_> {
 /// - [`TrainError::Baseline`] if fingerprints cannot be learned.
 pub(super) fn exchange(
     mean: LocalPosition,
-    training: Option<&Known<'_>>,
-    test: &Known<'_>,
+    training: Option<&Known>,
+    test: &Known,
 ) -> Result<BTreeMap<String, f64>, TrainError> {
     let median_km = |errors_km: Vec<f64>| percentile(&errors_km, 50.0).expect("there are events");
     let exchanged = test.exchanged();

@@ -7,31 +7,21 @@ use heimdall_features::FeatureMap;
 use heimdall_geo::{Covariance, Ellipse, GeoError, LocalFrame, LocalPosition};
 use heimdall_loss::percentile;
 
-use super::{EvaluateConfig, Known};
-use crate::baseline::{Baselines, KnownEvents};
+use super::{Judge, Known};
 use crate::predict::Prediction;
-use crate::{BaselineAnswer, EvaluatedEvent, Recalibration, TrainError};
+use crate::{BaselineAnswer, EvaluatedEvent, TrainError};
 
 /// Number of receivers that detect an event.
 pub(super) fn hearing_receivers(features: &FeatureMap) -> usize {
     features.scalars.iter().flatten().filter(|scalars| scalars.detected).count()
 }
 
-impl Known<'_> {
+impl Known {
     /// Puts what is known of each event beside its truth.
-    pub(super) fn evaluate(
-        &self,
-        baselines: &Baselines,
-        training: Option<KnownEvents<'_>>,
-        recalibration: &Recalibration,
-        config: &EvaluateConfig,
-    ) -> Result<Vec<EvaluatedEvent>, TrainError> {
-        let training = training.map_or(&[][..], |(_, positions)| positions);
+    pub(super) fn evaluate(&self, judge: &Judge<'_>) -> Result<Vec<EvaluatedEvent>, TrainError> {
         (0..self.truths.len())
             .map(|index| {
-                let evaluated =
-                    self.evaluate_event(index, baselines, training, recalibration, config);
-                evaluated.map_err(|source| {
+                self.evaluate_event(index, judge).map_err(|source| {
                     let event = self.set.labels()[index].event.clone();
                     TrainError::Estimate { event, source }
                 })
@@ -39,14 +29,8 @@ impl Known<'_> {
             .collect()
     }
 
-    fn evaluate_event(
-        &self,
-        index: usize,
-        baselines: &Baselines,
-        training: &[LocalPosition],
-        recalibration: &Recalibration,
-        config: &EvaluateConfig,
-    ) -> Result<EvaluatedEvent, GeoError> {
+    fn evaluate_event(&self, index: usize, judge: &Judge<'_>) -> Result<EvaluatedEvent, GeoError> {
+        let Judge { baselines, recalibration, config, .. } = judge;
         let (truth, features) = (self.truths[index], &self.features[index]);
         let prediction = self.predictions[index];
         let label = self.set.labels()[index].clone();
@@ -59,7 +43,7 @@ impl Known<'_> {
         let region_90_area_km2 = region_90_area_km2(&scaled.covariance)?;
         let area_km2_max = config.abstention_area_share * baselines.region_side_km().powi(2);
         let hearing_receivers = hearing_receivers(features);
-        let nearest_km = training.iter().map(|place| place.distance_km(&truth));
+        let nearest_km = judge.known_positions().iter().map(|place| place.distance_km(&truth));
         let baseline_answers = baselines.locate(features)?.into_iter().map(|(method, position)| {
             let error_km = geodesic_km(&frame, truth, position)?;
             Ok((method, BaselineAnswer { position, error_km }))

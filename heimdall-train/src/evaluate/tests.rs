@@ -1,5 +1,6 @@
 //! Laws of an evaluation: every figure from its definition, and nothing that it must not know.
 
+use heimdall_features::ReceiverScalars;
 use heimdall_geo::weighted_centroid;
 
 use super::*;
@@ -34,6 +35,7 @@ impl Setup {
             training: Some(&self.training),
             calibration: &self.calibration,
             test: &self.test,
+            new_world: None,
         }
     }
 }
@@ -41,6 +43,45 @@ impl Setup {
 fn run(setup: &Setup) -> (TrainedModel, Evaluation) {
     let cancel = AtomicBool::new(false);
     evaluate(&setup.model, setup.sets(), &EvaluateConfig::default(), &cancel).unwrap()
+}
+
+/// A level of a receiver, in dB.
+type LevelOf = fn(&ReceiverScalars) -> f32;
+
+/// The receivers that detect an event, each with a level.
+fn hearing(
+    set: &HeimdallDataset,
+    features: &FeatureMap,
+    level_db: LevelOf,
+) -> Vec<(LocalPosition, f64)> {
+    let header = set.header();
+    let receivers = header.receivers.iter().zip(&features.scalars);
+    let detected = receivers.filter_map(|(receiver, scalars)| {
+        let scalars = scalars.as_ref().filter(|scalars| scalars.detected)?;
+        Some((header.frame.to_local(&receiver.position), f64::from(level_db(scalars))))
+    });
+    detected.collect()
+}
+
+/// The level by which the centroid is nearer to the training events.
+fn chosen_level(training: &HeimdallDataset) -> LevelOf {
+    let median_km = |level_db| {
+        let places = training
+            .header()
+            .receivers
+            .iter()
+            .map(|receiver| (training.header().frame.to_local(&receiver.position), 0.0));
+        let middle = weighted_centroid(&places.collect::<Vec<_>>()).unwrap();
+        let errors_km = (0..training.len()).map(|index| {
+            let (label, features) = training.get(index).unwrap();
+            let centroid = weighted_centroid(&hearing(training, &features, level_db));
+            centroid.unwrap_or(middle).distance_km(&label.position_km.unwrap())
+        });
+        heimdall_loss::percentile(&errors_km.collect::<Vec<_>>(), 50.0).unwrap()
+    };
+    let (by_ratio, by_power): (LevelOf, LevelOf) =
+        (|scalars| scalars.snr_db, |scalars| scalars.power_db);
+    if median_km(by_power) < median_km(by_ratio) { by_power } else { by_ratio }
 }
 
 /// The slow way: every figure of an event from its definition.
@@ -58,6 +99,7 @@ fn events_are_measured_by_their_definitions() {
     let cancel = AtomicBool::new(false);
     let raw = predict(&setup.model.network, &setup.test, 3, &cancel).unwrap().unwrap();
     assert_eq!(evaluation.events.len(), 10);
+    let level_db = chosen_level(&setup.training);
     for (index, event) in evaluation.events.iter().enumerate() {
         let (label, features) = setup.test.get(index).unwrap();
         let truth = label.position_km.unwrap();
@@ -81,14 +123,7 @@ fn events_are_measured_by_their_definitions() {
         }
         assert!(!event.baselines.contains_key(&Method::Tdoa));
 
-        let receivers = setup.test.header().receivers.iter().zip(&features.scalars);
-        let hearing: Vec<(LocalPosition, f64)> = receivers
-            .filter(|(_, scalars)| scalars.is_some_and(|scalars| scalars.detected))
-            .map(|(receiver, scalars)| {
-                let snr_db = scalars.unwrap().snr_db;
-                (frame.to_local(&receiver.position), f64::from(snr_db))
-            })
-            .collect();
+        let hearing = hearing(&setup.test, &features, level_db);
         assert_eq!(event.hearing_receivers, hearing.len());
         if let Some(centroid) = weighted_centroid(&hearing) {
             let answer = event.baselines[&Method::Centroid];
@@ -203,6 +238,61 @@ fn control_finds_out_who_knows_the_answers() {
     let error = control::exchange(LocalPosition::default(), None, &test).unwrap_err();
 
     assert!(matches!(error, TrainError::ControlFailed { method: "network", .. }), "{error}");
+}
+
+/// Another world is measured by the calibration of the one that is known; here it is the test events
+/// themselves, so that every figure must be the same, whatever their names.
+#[test]
+fn new_world_is_measured_like_the_test_events() {
+    let setup = setup();
+    let sets = EvaluationSets { new_world: Some(&setup.test), ..setup.sets() };
+
+    let (_, evaluation) =
+        evaluate(&setup.model, sets, &EvaluateConfig::default(), &AtomicBool::new(false)).unwrap();
+
+    let other = evaluation.new_world.unwrap();
+    for (name, value) in &other.metrics {
+        assert!((value - evaluation.metrics[name]).abs() < 1e-12, "{name}");
+        assert!((value - evaluation.metrics[&format!("new_world.{name}")]).abs() < 1e-12, "{name}");
+    }
+    assert!(other.metrics.len() > 50, "{:?}", other.metrics);
+    assert_eq!(other.shift, evaluation.shift);
+}
+
+/// Without a receiver an event is what the network says of features that lack it.
+#[test]
+fn receivers_are_left_out_one_by_one() {
+    let setup = setup();
+    let config = EvaluateConfig { leave_one_receiver_out: true, ..EvaluateConfig::default() };
+
+    let result = evaluate(&setup.model, setup.sets(), &config, &AtomicBool::new(false));
+
+    let (model, evaluation) = result.unwrap();
+    let names: Vec<_> = evaluation.without_receiver.iter().map(|loss| &loss.receiver).collect();
+    assert_eq!(names, ["receiver-0", "receiver-1"]);
+    for (receiver, loss) in evaluation.without_receiver.iter().enumerate() {
+        let detected: Vec<usize> = (0..setup.test.len())
+            .filter(|&event| {
+                setup.test.get(event).unwrap().1.scalars[receiver].is_some_and(|s| s.detected)
+            })
+            .collect();
+        assert!(!detected.is_empty() && detected.len() < setup.test.len());
+        assert!((loss.with["events"] - detected.len() as f64).abs() < 1e-9);
+        let median_km = |set: &HeimdallDataset| {
+            let cancel = AtomicBool::new(false);
+            let predictions = predict(&model.network, set, 8, &cancel).unwrap().unwrap();
+            let frame = set.header().frame;
+            let errors_km = predictions.iter().zip(truths(set)).map(|(prediction, truth)| {
+                event::geodesic_km(&frame, truth, prediction.mean_km).unwrap()
+            });
+            heimdall_loss::percentile(&errors_km.collect::<Vec<_>>(), 50.0).unwrap()
+        };
+        let heard = setup.test.subset(&detected);
+        let deaf = heard.without_receiver(receiver);
+        assert!((loss.with["error_km_median"] - median_km(&heard)).abs() < 1e-6);
+        assert!((loss.without["error_km_median"] - median_km(&deaf)).abs() < 1e-6);
+        assert!((median_km(&heard) - median_km(&deaf)).abs() > 1e-6, "{loss:?}");
+    }
 }
 
 #[test]

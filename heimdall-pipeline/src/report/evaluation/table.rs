@@ -11,7 +11,7 @@ const WORST: usize = 10;
 pub(super) type Group<'a> = (&'a str, &'a BTreeMap<String, f64>);
 
 /// A number of kilometers with three digits that mean something.
-fn km(value: f64) -> String {
+pub(super) fn km(value: f64) -> String {
     match value {
         value if value >= 9.95 => format!("{value:.1}"),
         value if value >= 0.995 => format!("{value:.2}"),
@@ -20,15 +20,19 @@ fn km(value: f64) -> String {
 }
 
 /// A figure as text; a dash where there is none.
-fn shown(figures: &BTreeMap<String, f64>, name: &str, format: impl Fn(f64) -> String) -> String {
+pub(super) fn shown(
+    figures: &BTreeMap<String, f64>,
+    name: &str,
+    format: impl Fn(f64) -> String,
+) -> String {
     figures.get(name).map_or_else(|| "–".to_owned(), |&value| format(value))
 }
 
-fn percent(value: f64) -> String {
+pub(super) fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
 }
 
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
@@ -51,21 +55,6 @@ pub(super) fn verdict(evaluation: &Evaluation) -> String {
         of("coverage_90_uncalibrated", percent),
         of("region_90_area_km2_median", km),
     )
-}
-
-/// Says plainly that the test events are strange, if they are.
-pub(super) fn shift_warning(evaluation: &Evaluation) -> Option<String> {
-    let shift = evaluation.shift.as_ref().filter(|shift| shift.differs)?;
-    Some(format!(
-        "The test events do not look like the training events. The levels of a test event differ by \
-         {:.1} dB from those of the most similar training event (median), those of a calibration \
-         event by {:.1} dB; the two distributions are {:.2} apart, where {:.2} would be chance. What \
-         was learned and what was calibrated need not hold here.",
-        shift.test_difference_db_median,
-        shift.calibration_difference_db_median,
-        shift.distance,
-        shift.distance_max,
-    ))
 }
 
 /// How well the test events were known before, in sentences.

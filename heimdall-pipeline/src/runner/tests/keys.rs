@@ -8,8 +8,10 @@ use crate::spec::{Field, Shape};
 use crate::stage::{Stage, StageKind};
 
 /// Fields that name files and folders: their content decides, and where they are does not.
-const PATHS: [(StageKind, &str); 5] = [
+const PATHS: [(StageKind, &str); 7] = [
     (StageKind::Import, "path"),
+    (StageKind::ImportTables, "path"),
+    (StageKind::ImportTables, "test"),
     (StageKind::Simulate, "receivers"),
     (StageKind::SimulateFeatures, "receivers"),
     (StageKind::Train, "pretrained"),
@@ -112,7 +114,7 @@ fn parts(bench: &Bench, text: &str) -> Vec<KeyParts> {
 fn definition(kind: StageKind, name: &str, run: &str, folder: &Path) -> String {
     let folder = folder.display();
     let own = match kind {
-        StageKind::Import => format!("path: {folder}"),
+        StageKind::Import | StageKind::ImportTables => format!("path: {folder}"),
         StageKind::Register => "from: { onnx: x, evaluation: e.evaluation }, model: m".to_owned(),
         StageKind::Locate => {
             "from: r, region: { south_west: { latitude: 1, longitude: 1 }, north_east: { latitude: 2, longitude: 2 } }"
