@@ -161,8 +161,8 @@ fn bound_of(
 mod tests {
     use super::*;
     use crate::LocalFrame;
-    use crate::Position;
     use crate::random::Random;
+    use crate::testing::north_west_italy;
 
     fn local(east_km: f64, north_km: f64) -> LocalPosition {
         LocalPosition { east_km, north_km }
@@ -217,17 +217,8 @@ mod tests {
 
     /// Seven receivers in north-west Italy, in their plane.
     fn reference_network() -> Vec<LocalPosition> {
-        let degrees = [
-            (45.02, 7.29),
-            (45.234, 7.857),
-            (45.044, 7.672),
-            (45.03, 7.27),
-            (44.561, 8.956),
-            (44.395, 8.956),
-            (45.478, 9.123),
-        ];
-        let positions: Vec<_> =
-            degrees.iter().map(|&(lat, lon)| Position::new(lat, lon).unwrap()).collect();
+        let receivers = north_west_italy();
+        let positions: Vec<_> = receivers.iter().map(|(position, _)| *position).collect();
         let frame = LocalFrame::centered_on(&positions).unwrap();
         positions.iter().map(|position| frame.to_local(position)).collect()
     }

@@ -75,6 +75,8 @@ mod position;
 mod random;
 mod receiver;
 mod region;
+#[cfg(test)]
+mod testing;
 
 pub use arrival::{Arrival, ArrivalConfig, ArrivalSolver};
 pub use bound::{arrival_bound, arrival_sigma_s, level_bound};

@@ -6,30 +6,11 @@ use super::*;
 use crate::arrival_bound;
 use crate::mahalanobis_squared_at;
 use crate::random::Random;
+use crate::testing::north_west_italy;
 
 const SIGMA_S: f64 = 1e-7;
 
-fn position(latitude_deg: f64, longitude_deg: f64) -> Position {
-    Position::new(latitude_deg, longitude_deg).unwrap()
-}
-
-/// Seven receivers on 2 m, 5 to 160 km apart, with their altitudes.
-fn north_west_italy() -> Vec<(Position, f64)> {
-    [
-        (45.02, 7.29, 600.0),
-        (45.234, 7.857, 300.0),
-        (45.044, 7.672, 250.0),
-        (45.03, 7.27, 700.0),
-        (44.561, 8.956, 480.0),
-        (44.395, 8.956, 100.0),
-        (45.478, 9.123, 120.0),
-    ]
-    .iter()
-    .map(|&(latitude, longitude, altitude_m)| (position(latitude, longitude), altitude_m))
-    .collect()
-}
-
-/// Some of these receivers, within 50 km around all of them.
+/// Some of seven receivers, within 50 km around all of them.
 struct Network {
     receivers: Vec<(Position, f64)>,
     frame: LocalFrame,

@@ -8,6 +8,7 @@ use crate::LocalFrame;
 use crate::LocalPosition;
 use crate::arrival_bound;
 use crate::random::Random;
+use crate::testing;
 
 fn position(latitude_deg: f64, longitude_deg: f64) -> Position {
     Position::new(latitude_deg, longitude_deg).unwrap()
@@ -30,18 +31,7 @@ fn central_europe() -> Region {
 
 /// Seven receivers on 2 m, 5 to 160 km apart.
 fn north_west_italy() -> Vec<Position> {
-    [
-        (45.02, 7.29),
-        (45.234, 7.857),
-        (45.044, 7.672),
-        (45.03, 7.27),
-        (44.561, 8.956),
-        (44.395, 8.956),
-        (45.478, 9.123),
-    ]
-    .iter()
-    .map(|&(latitude, longitude)| position(latitude, longitude))
-    .collect()
+    testing::north_west_italy().into_iter().map(|(position, _)| position).collect()
 }
 
 /// The config for receivers at VHF with GPS time.

@@ -379,6 +379,12 @@ mod tests {
         (model, samples)
     }
 
+    /// What the samples alone tell about a model of three receivers.
+    fn fitted(model: &LevelModel, samples: &[LevelSample]) -> LevelModel {
+        let config = PathLossFitConfig::default();
+        fit_path_loss(&model.receivers, &[Some(3.0); 3], samples, &config).unwrap()
+    }
+
     /// With 3,000 samples the standard error of a level at 1 km, extrapolated from some 30 km, is
     /// about 1 dB, that of an exponent 0.07: the tolerances are three of them. A fit to the heard
     /// levels alone would put the exponents of the far receivers far below these.
@@ -389,13 +395,7 @@ mod tests {
         let silent = silent.filter(|o| matches!(o, LevelObservation::NotHeard)).count();
         assert!((1500..6000).contains(&silent), "{silent} of 9000 are silent");
 
-        let fitted = fit_path_loss(
-            &model.receivers,
-            &[Some(3.0); 3],
-            &samples,
-            &PathLossFitConfig::default(),
-        )
-        .unwrap();
+        let fitted = fitted(&model, &samples);
 
         for (fitted, truth) in fitted.path_losses.iter().zip(&model.path_losses) {
             assert!((fitted.level_1km_db - truth.level_1km_db).abs() < 3.0, "{fitted:?}");
@@ -414,13 +414,7 @@ mod tests {
             sample.observations[2] = LevelObservation::Absent;
         }
 
-        let fitted = fit_path_loss(
-            &model.receivers,
-            &[Some(3.0); 3],
-            &samples,
-            &PathLossFitConfig::default(),
-        )
-        .unwrap();
+        let fitted = fitted(&model, &samples);
 
         let unknown = &fitted.path_losses[2];
         assert!((unknown.exponent - 3.5).abs() < 0.01, "{unknown:?}");
