@@ -31,6 +31,7 @@ fn main() -> io::Result<()> {
     }
     let mut python = Python::start()?;
     let mut out = io::stdout().lock();
+    writeln!(out, "{}", python.ask("versions")?)?;
     for sample_rate_hz in [192_000, 1_000_000] {
         let samples = noisy_carrier(sample_rate_hz);
         let frames = 1 + (samples.len() - FFT_LENGTH) / HOP_LENGTH;
@@ -93,8 +94,9 @@ impl Table {
 
 fn measure(samples: &[Complex32], sample_rate_hz: usize, python: &mut Python) -> io::Result<Table> {
     let mut table = Table(Vec::new());
-    let mut single = bands::<f32>(sample_rate_hz);
-    let mut double = bands::<f64>(sample_rate_hz);
+    let mut single = bands::<f32>(sample_rate_hz, false);
+    let mut exact = bands::<f32>(sample_rate_hz, true);
+    let mut double = bands::<f64>(sample_rate_hz, false);
     let config = FeatureConfig { fft_length: FFT_LENGTH, ..FeatureConfig::default() };
     let features = FeatureExtractor::new(&config, sample_rate_hz as f64).expect("it is valid");
     let fft = FftPlanner::<f32>::new().plan_fft_forward(FFT_LENGTH);
@@ -112,6 +114,7 @@ fn measure(samples: &[Complex32], sample_rate_hz: usize, python: &mut Python) ->
         table.add("bare transforms, f32", bare);
         table.add("SciPy, both sides and mel", python.time("scipy", sample_rate_hz)?);
         table.add("librosa, real part", python.time("librosa", sample_rate_hz)?);
+        table.add("our bands, f32, exact levels", seconds(|| exact(samples)));
         table.add("our bands, f64", seconds(|| double(samples)));
         let extraction = || {
             black_box(features.extract(samples).expect("samples are finite"));
@@ -122,7 +125,7 @@ fn measure(samples: &[Complex32], sample_rate_hz: usize, python: &mut Python) ->
 }
 
 /// The same bands of the same frames as the others make: mel, of both sides.
-fn bands<T: Real>(sample_rate_hz: usize) -> impl FnMut(&[Complex32]) {
+fn bands<T: Real>(sample_rate_hz: usize, exact_levels: bool) -> impl FnMut(&[Complex32]) {
     let bank = FilterBankConfig {
         bands: BANDS,
         kind: FilterBankKind::MelFolded,
@@ -136,6 +139,7 @@ fn bands<T: Real>(sample_rate_hz: usize) -> impl FnMut(&[Complex32]) {
         framing: Framing::Hop { hop_length: HOP_LENGTH, center: false },
         unit: SpectrumUnit::Density,
         rows: SpectralRows::Bands { bank },
+        exact_levels,
     };
     let extractor =
         SpectralExtractor::<T>::new(&config, sample_rate_hz as f64).expect("it is valid");
@@ -212,10 +216,13 @@ impl Python {
         Ok(Self { child, requests, answers: BufReader::new(answers).lines() })
     }
 
+    fn ask(&mut self, request: &str) -> io::Result<String> {
+        writeln!(self.requests, "{request}")?;
+        self.answers.next().ok_or_else(|| io::Error::other("no answer"))?
+    }
+
     fn time(&mut self, method: &str, sample_rate_hz: usize) -> io::Result<f64> {
-        writeln!(self.requests, "{method} {sample_rate_hz}")?;
-        let answer = self.answers.next().ok_or_else(|| io::Error::other("no answer"))??;
-        answer.parse().map_err(io::Error::other)
+        self.ask(&format!("{method} {sample_rate_hz}"))?.parse().map_err(io::Error::other)
     }
 }
 

@@ -8,6 +8,22 @@ use crate::frames::FramePlan;
 use crate::real::Real;
 use crate::transform::{Scratch, Transform};
 
+/// Where spectra go.
+pub(crate) trait SpectrumSink<T> {
+    /// Improves the spectrum of some samples before others are added to it.
+    fn refine(&mut self, _samples: &[Complex32], _bins: &mut [T]) {}
+
+    /// Takes the spectrum of a frame, with its samples where it is that of one transform; returns
+    /// whether what was computed of it is finite.
+    fn take(&mut self, samples: Option<&[Complex32]>, bins: &mut [T]) -> bool;
+}
+
+impl<T, F: FnMut(&[T]) -> bool> SpectrumSink<T> for F {
+    fn take(&mut self, _samples: Option<&[Complex32]>, bins: &mut [T]) -> bool {
+        self(bins)
+    }
+}
+
 /// Spectra that are added in the precision of the transform before they go into a double sum.
 const PARTIAL_SUM: usize = 64;
 
@@ -62,26 +78,25 @@ impl<T: Real> Averager<T> {
         Self { spectra, ..averager }
     }
 
-    /// Takes the next samples; `each` gets the spectrum of every frame that is complete with them,
-    /// and says whether what it computed is finite.
+    /// Takes the next samples; `sink` gets the spectrum of every frame that is complete with them.
     pub(crate) fn push(
         &mut self,
         chunk: &[Complex32],
         transform: &Transform<T>,
-        mut each: impl FnMut(&[T]) -> bool,
+        mut sink: impl SpectrumSink<T>,
     ) -> Result<(), FeatureError> {
         let spectra = &mut self.spectra;
-        self.framer.push(chunk, |frame| spectra.add(frame, transform, &mut each))
+        self.framer.push(chunk, |frame| spectra.add(frame, transform, &mut sink))
     }
 
     /// Ends the signal, and returns the number of its samples.
     pub(crate) fn finish(
         &mut self,
         transform: &Transform<T>,
-        mut each: impl FnMut(&[T]) -> bool,
+        mut sink: impl SpectrumSink<T>,
     ) -> Result<usize, FeatureError> {
         let spectra = &mut self.spectra;
-        self.framer.finish(|frame| spectra.add(frame, transform, &mut each))
+        self.framer.finish(|frame| spectra.add(frame, transform, &mut sink))
     }
 }
 
@@ -90,7 +105,7 @@ impl<T: Real> Spectra<T> {
         &mut self,
         frame: &[Complex32],
         transform: &Transform<T>,
-        each: &mut impl FnMut(&[T]) -> bool,
+        sink: &mut impl SpectrumSink<T>,
     ) -> bool {
         let Self { scratch, bins, groups } = self;
         transform.run(frame, scratch, bins);
@@ -98,7 +113,8 @@ impl<T: Real> Spectra<T> {
         if !bins[0].is_usable() {
             return false;
         }
-        let Some((plan, sums)) = groups else { return each(bins) };
+        let Some((plan, sums)) = groups else { return sink.take(Some(frame), bins) };
+        sink.refine(frame, bins);
         if !sums.add(bins, plan) {
             return true;
         }
@@ -108,7 +124,7 @@ impl<T: Real> Spectra<T> {
             *sum = 0.0;
         }
         sums.transforms_in_group = 0;
-        each(bins)
+        sink.take(None, bins)
     }
 }
 

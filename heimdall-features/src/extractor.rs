@@ -171,7 +171,9 @@ impl FeatureStream<'_> {
     pub fn push(&mut self, samples: &[Complex32]) -> Result<(), FeatureError> {
         let Self { extractor, plan, averager, moments, totals, .. } = self;
         moments.add(samples);
-        averager.push(samples, &extractor.transform, |psd| totals.add(psd, plan, &extractor.bank))
+        averager.push(samples, &extractor.transform, |psd: &[f32]| {
+            totals.add(psd, plan, &extractor.bank)
+        })
     }
 
     /// Ends the recording, and computes its features.
@@ -187,7 +189,8 @@ impl FeatureStream<'_> {
     pub fn finish(self) -> Result<ReceiverFeatures, FeatureError> {
         let Self { extractor, plan, mut averager, moments, mut totals, sample_count } = self;
         let config = &extractor.config;
-        averager.finish(&extractor.transform, |psd| totals.add(psd, &plan, &extractor.bank))?;
+        averager
+            .finish(&extractor.transform, |psd: &[f32]| totals.add(psd, &plan, &extractor.bank))?;
         assert_eq!(moments.count(), sample_count, "the recording has the length that was stated");
         if moments.is_silent() {
             return Err(FeatureError::Silent { sample_count });

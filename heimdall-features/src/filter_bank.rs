@@ -167,6 +167,11 @@ impl FilterBank {
         self.bands
     }
 
+    /// Returns the largest weight of each band.
+    pub(crate) fn largest_weights(&self) -> impl Iterator<Item = f32> {
+        self.rows.iter().flat_map(|row| (0..row.bands()).map(|band| row.largest_weight(band)))
+    }
+
     /// Reduces one spectrum to bands, without allocating.
     ///
     /// # Shapes

@@ -65,6 +65,7 @@ mod mel_spectrogram;
 mod moments;
 mod normalize;
 mod real;
+mod refine;
 mod resample;
 mod scalars;
 mod segment;

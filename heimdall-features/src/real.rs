@@ -2,7 +2,6 @@
 
 use std::ops::AddAssign;
 
-use num_complex::{Complex, Complex32};
 use rustfft::FftNum;
 
 use crate::decibel;
@@ -17,9 +16,14 @@ mod sealed {
 
 /// A precision in which spectra are computed: `f32`, which is fast, or `f64`, which is exact.
 ///
-/// In single precision, a bin of a transform is off by some 1e-7 of the strongest one. Bands, which
-/// average bins, are within 1e-4 dB nevertheless; a single bin far below a strong carrier is not.
+/// In single precision, every bin of a transform is off by some 1e-7 of the root of the mean power of
+/// all bins. A level that lies `x` dB below that of a frame with the same power in all bins is off by at
+/// most `2e-5 + 2e-5 · 10^(x / 20)` dB; with [`SpectralConfig::exact_levels`](crate::SpectralConfig),
+/// by at most 1e-4 dB (`tests/golden.rs`).
 pub trait Real: sealed::Sealed + FftNum + From<f32> + Into<f64> + PartialOrd + AddAssign {
+    /// Whether transforms are exact enough for every level.
+    const IS_DOUBLE: bool;
+
     /// Rounds a number to this precision.
     fn rounded(value: f64) -> Self;
 
@@ -28,15 +32,11 @@ pub trait Real: sealed::Sealed + FftNum + From<f32> + Into<f64> + PartialOrd + A
 
     /// Converts a positive, finite power to decibels.
     fn decibels(self) -> Self;
-
-    /// Widens a frame where the precision asks for it; `buffer` has its length then.
-    fn widened<'a>(frame: &'a [Complex32], buffer: &'a mut [Complex<Self>]) -> &'a [Complex<Self>];
-
-    /// Elements that [`Self::widened`] needs for a frame of this length.
-    fn buffer_length(frame_length: usize) -> usize;
 }
 
 impl Real for f32 {
+    const IS_DOUBLE: bool = false;
+
     fn rounded(value: f64) -> Self {
         value as Self
     }
@@ -49,17 +49,11 @@ impl Real for f32 {
     fn decibels(self) -> Self {
         decibel::decibels(self)
     }
-
-    fn widened<'a>(frame: &'a [Complex32], _: &'a mut [Complex32]) -> &'a [Complex32] {
-        frame
-    }
-
-    fn buffer_length(_: usize) -> usize {
-        0
-    }
 }
 
 impl Real for f64 {
+    const IS_DOUBLE: bool = true;
+
     fn rounded(value: f64) -> Self {
         value
     }
@@ -71,16 +65,5 @@ impl Real for f64 {
     #[inline(always)]
     fn decibels(self) -> Self {
         10.0 * self.log10()
-    }
-
-    fn widened<'a>(frame: &'a [Complex32], buffer: &'a mut [Complex<Self>]) -> &'a [Complex<Self>] {
-        for (wide, sample) in buffer.iter_mut().zip(frame) {
-            *wide = Complex::new(sample.re.into(), sample.im.into());
-        }
-        buffer
-    }
-
-    fn buffer_length(frame_length: usize) -> usize {
-        frame_length
     }
 }

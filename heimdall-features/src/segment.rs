@@ -69,6 +69,15 @@ impl TriangleRow {
     pub(crate) fn bands(&self) -> usize {
         self.segments.len() - 1
     }
+
+    /// Returns the largest weight of a triangle.
+    pub(crate) fn largest_weight(&self, triangle: usize) -> f32 {
+        let largest = |index: usize, weights: &[[f32; LANES]]| {
+            let Segment { weight, chunks, .. } = self.segments[index];
+            weights[weight..weight + chunks].iter().flatten().copied().fold(0.0, f32::max)
+        };
+        largest(triangle, &self.rising).max(largest(triangle + 1, &self.falling))
+    }
 }
 
 /// The application of a row to a spectrum.

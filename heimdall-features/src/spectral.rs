@@ -5,13 +5,14 @@ use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
-use crate::averager::Averager;
+use crate::averager::{Averager, SpectrumSink};
 use crate::cepstrum::Cepstrum;
 use crate::filter_bank::{FilterBank, FilterBankConfig};
 use crate::framer::Framer;
 use crate::frames::FramePlan;
 use crate::real::Real;
-use crate::stft::{check_fft_length, check_hop_length, check_sample_rate};
+use crate::refine::{Refiner, RefinerScratch};
+use crate::stft::{check_fft_length, check_hop_length, check_sample_rate, count_frames};
 use crate::transform::Transform;
 
 /// Where the frames of a signal lie.
@@ -90,6 +91,10 @@ pub struct SpectralConfig {
     pub unit: SpectrumUnit,
     /// What the rows are.
     pub rows: SpectralRows,
+    /// Whether bins that single precision cannot do are computed in double precision, so that
+    /// levels in single precision are within 1e-4 dB, too, however far they lie below the rest of
+    /// their frame. With strong carriers that takes longer than double precision throughout.
+    pub exact_levels: bool,
 }
 
 impl Default for SpectralConfig {
@@ -99,6 +104,7 @@ impl Default for SpectralConfig {
             framing: Framing::Hop { hop_length: 512, center: false },
             unit: SpectrumUnit::default(),
             rows: SpectralRows::default(),
+            exact_levels: false,
         }
     }
 }
@@ -139,6 +145,7 @@ pub struct SpectralExtractor<T: Real> {
     value_min: T,
     bank: Option<FilterBank>,
     cepstrum: Option<Cepstrum>,
+    refiner: Option<Refiner<T>>,
     arch: Arch,
 }
 
@@ -162,7 +169,7 @@ impl<T: Real> SpectralExtractor<T> {
     ///   positive.
     /// - [`FeatureError::EmptyFilter`] if a band lies between two bins.
     pub fn new(config: &SpectralConfig, sample_rate_hz: f64) -> Result<Self, FeatureError> {
-        let &SpectralConfig { fft_length, framing, unit, ref rows } = config;
+        let &SpectralConfig { fft_length, framing, unit, ref rows, exact_levels } = config;
         check_fft_length(fft_length)?;
         check_sample_rate(sample_rate_hz)?;
         match framing {
@@ -183,7 +190,9 @@ impl<T: Real> SpectralExtractor<T> {
             SpectrumUnit::Power => Transform::power(fft_length),
         };
         let value_min = T::rounded(unit.value_min());
-        Ok(Self { transform, framing, value_min, bank, cepstrum, arch: Arch::new() })
+        let refine = exact_levels && !T::IS_DOUBLE;
+        let refiner = refine.then(|| Refiner::new(&transform, bank.as_ref()));
+        Ok(Self { transform, framing, value_min, bank, cepstrum, refiner, arch: Arch::new() })
     }
 
     /// Number of rows of a result.
@@ -192,6 +201,23 @@ impl<T: Real> SpectralExtractor<T> {
             (_, Some(cepstrum)) => cepstrum.coefficients(),
             (Some(bank), None) => bank.bands(),
             (None, None) => self.transform.length(),
+        }
+    }
+
+    /// Counts the frames of a recording.
+    ///
+    /// # Errors
+    ///
+    /// [`FeatureError::Empty`] and [`FeatureError::TooShort`] if there is none.
+    pub fn frame_count(&self, sample_count: usize) -> Result<usize, FeatureError> {
+        let fft_length = self.transform.length();
+        match self.framing {
+            Framing::Count { frames } => {
+                FramePlan::new(sample_count, fft_length, frames).map(|plan| plan.frames())
+            }
+            Framing::Hop { hop_length, center } => {
+                count_frames(sample_count, fft_length, hop_length, center)
+            }
         }
     }
 
@@ -225,9 +251,15 @@ impl<T: Real> SpectralExtractor<T> {
         Ok(SpectralStream {
             extractor: self,
             averager,
-            levels: vec![T::zero(); levels],
-            coefficients: vec![T::zero(); self.cepstrum.as_ref().map_or(0, Cepstrum::coefficients)],
-            frames: 0,
+            rows: Rows {
+                levels: vec![T::zero(); levels],
+                coefficients: vec![
+                    T::zero();
+                    self.cepstrum.as_ref().map_or(0, Cepstrum::coefficients)
+                ],
+                refiner: self.refiner.as_ref().map(Refiner::scratch),
+                frames: 0,
+            },
             sample_count,
         })
     }
@@ -264,10 +296,17 @@ impl<T: Real> SpectralExtractor<T> {
 pub struct SpectralStream<'a, T: Real> {
     extractor: &'a SpectralExtractor<T>,
     averager: Averager<T>,
+    rows: Rows<T>,
+    sample_count: Option<usize>,
+}
+
+/// Memory in which the rows of a frame are made, and their number up to now.
+#[derive(Debug)]
+struct Rows<T> {
     levels: Vec<T>,
     coefficients: Vec<T>,
+    refiner: Option<RefinerScratch>,
     frames: usize,
-    sample_count: Option<usize>,
 }
 
 impl<T: Real> SpectralStream<'_, T> {
@@ -281,13 +320,10 @@ impl<T: Real> SpectralStream<'_, T> {
     pub fn push(
         &mut self,
         samples: &[Complex32],
-        mut sink: impl FnMut(&[T]),
+        sink: impl FnMut(&[T]),
     ) -> Result<(), FeatureError> {
-        let Self { extractor, averager, levels, coefficients, frames, .. } = self;
-        averager.push(samples, &extractor.transform, |bins| {
-            *frames += 1;
-            extractor.finish_frame(bins, levels, coefficients, &mut sink)
-        })
+        let Self { extractor, averager, rows, .. } = self;
+        averager.push(samples, &extractor.transform, RowMaker { extractor, rows, sink })
     }
 
     /// Ends the recording, and hands on the frames that reach beyond its end.
@@ -300,16 +336,14 @@ impl<T: Real> SpectralStream<'_, T> {
     /// # Panics
     ///
     /// Panics if the number of samples is not that with which the stream was started.
-    pub fn finish(self, mut sink: impl FnMut(&[T])) -> Result<(), FeatureError> {
-        let Self { extractor, mut averager, mut levels, mut coefficients, mut frames, .. } = self;
-        let sample_count = averager.finish(&extractor.transform, |bins| {
-            frames += 1;
-            extractor.finish_frame(bins, &mut levels, &mut coefficients, &mut sink)
-        })?;
+    pub fn finish(self, sink: impl FnMut(&[T])) -> Result<(), FeatureError> {
+        let Self { extractor, mut averager, mut rows, .. } = self;
+        let maker = RowMaker { extractor, rows: &mut rows, sink };
+        let sample_count = averager.finish(&extractor.transform, maker)?;
         if let Some(expected) = self.sample_count {
             assert_eq!(sample_count, expected, "the recording has the length that was stated");
         }
-        match (sample_count, frames) {
+        match (sample_count, rows.frames) {
             (0, _) => Err(FeatureError::Empty),
             (_, 0) => {
                 let frame_length = extractor.transform.length();
@@ -320,23 +354,35 @@ impl<T: Real> SpectralStream<'_, T> {
     }
 }
 
-impl<T: Real> SpectralExtractor<T> {
-    /// Turns the bins of a frame into a row; returns whether all are finite.
-    fn finish_frame(
-        &self,
-        bins: &[T],
-        levels: &mut [T],
-        coefficients: &mut [T],
-        sink: &mut impl FnMut(&[T]),
-    ) -> bool {
-        match &self.bank {
-            Some(bank) => bank.apply(bins, levels),
-            None => levels.copy_from_slice(bins),
+/// Makes rows of spectra, and hands them on.
+struct RowMaker<'a, T: Real, F> {
+    extractor: &'a SpectralExtractor<T>,
+    rows: &'a mut Rows<T>,
+    sink: F,
+}
+
+impl<T: Real, F: FnMut(&[T])> SpectrumSink<T> for RowMaker<'_, T, F> {
+    fn refine(&mut self, samples: &[Complex32], bins: &mut [T]) {
+        if let Some(scratch) = &mut self.rows.refiner {
+            self.extractor.reduce(bins, &mut self.rows.levels);
+            self.extractor.refine(samples, &self.rows.levels, bins, scratch);
         }
-        if !self.arch.dispatch(ToDecibels { values: levels, value_min: self.value_min }) {
+    }
+
+    fn take(&mut self, samples: Option<&[Complex32]>, bins: &mut [T]) -> bool {
+        let Self { extractor, rows: Rows { levels, coefficients, refiner, frames }, sink } = self;
+        *frames += 1;
+        extractor.reduce(bins, levels);
+        if let (Some(samples), Some(scratch)) = (samples, refiner)
+            && extractor.refine(samples, levels, bins, scratch)
+        {
+            extractor.reduce(bins, levels);
+        }
+        let value_min = extractor.value_min;
+        if !extractor.arch.dispatch(ToDecibels { values: levels, value_min }) {
             return false;
         }
-        match &self.cepstrum {
+        match &extractor.cepstrum {
             Some(cepstrum) => {
                 cepstrum.apply(levels, coefficients);
                 sink(coefficients);
@@ -344,6 +390,28 @@ impl<T: Real> SpectralExtractor<T> {
             None => sink(levels),
         }
         true
+    }
+}
+
+impl<T: Real> SpectralExtractor<T> {
+    /// Computes the powers of bands, or of the bins where there are none.
+    fn reduce(&self, bins: &[T], powers: &mut [T]) {
+        match &self.bank {
+            Some(bank) => bank.apply(bins, powers),
+            None => powers.copy_from_slice(bins),
+        }
+    }
+
+    /// Improves bins where that shows in the powers; returns whether it did.
+    fn refine(
+        &self,
+        samples: &[Complex32],
+        powers: &[T],
+        bins: &mut [T],
+        scratch: &mut RefinerScratch,
+    ) -> bool {
+        let Some(refiner) = &self.refiner else { return false };
+        refiner.refine(samples, powers, self.value_min, bins, scratch)
     }
 }
 
@@ -507,9 +575,12 @@ mod tests {
             let rows = SpectralRows::Bands { bank: bank(FilterBankKind::Linear) };
 
             let single = extractor::<f32>(framing, rows.clone()).extract(&samples).unwrap();
-            let double = extractor::<f64>(framing, rows).extract(&samples).unwrap();
+            let double = extractor::<f64>(framing, rows);
+            let counted = double.frame_count(samples.len()).unwrap();
+            let double = double.extract(&samples).unwrap();
 
             prop_assert_eq!((single.rows, single.frames), (double.rows, double.frames));
+            prop_assert_eq!(counted, double.frames);
             for (single, double) in single.values.iter().zip(&double.values) {
                 prop_assert!((f64::from(*single) - double).abs() < 1e-3, "{} {}", single, double);
             }

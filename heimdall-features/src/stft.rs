@@ -63,6 +63,25 @@ pub(crate) fn check_hop_length(hop_length: usize) -> Result<(), FeatureError> {
     Ok(())
 }
 
+/// Counts the frames that start, or are centered, every `hop_length` samples.
+///
+/// # Errors
+///
+/// [`FeatureError::Empty`] and [`FeatureError::TooShort`] if there is none.
+pub(crate) fn count_frames(
+    sample_count: usize,
+    fft_length: usize,
+    hop_length: usize,
+    center: bool,
+) -> Result<usize, FeatureError> {
+    match sample_count.checked_sub(fft_length) {
+        _ if sample_count == 0 => Err(FeatureError::Empty),
+        _ if center => Ok(1 + sample_count / hop_length),
+        Some(rest) => Ok(1 + rest / hop_length),
+        None => Err(FeatureError::TooShort { frame_length: fft_length, sample_count }),
+    }
+}
+
 /// Checks that a sample rate is a positive number.
 pub(crate) fn check_sample_rate(sample_rate_hz: f64) -> Result<(), FeatureError> {
     if sample_rate_hz.is_finite() && sample_rate_hz > 0.0 {
@@ -130,16 +149,10 @@ impl Stft {
     ///
     /// # Errors
     ///
-    /// Returns [`FeatureError::TooShort`] if the signal is shorter than a frame and frames are not
-    /// centered.
+    /// [`FeatureError::Empty`] if there is no sample, and [`FeatureError::TooShort`] if the signal
+    /// is shorter than a frame and frames are not centered.
     pub fn frame_count(&self, sample_count: usize) -> Result<usize, FeatureError> {
-        if self.center {
-            return Ok(1 + sample_count / self.hop_length);
-        }
-        match sample_count.checked_sub(self.fft_length()) {
-            Some(rest) => Ok(1 + rest / self.hop_length),
-            None => Err(FeatureError::TooShort { frame_length: self.fft_length(), sample_count }),
-        }
+        count_frames(sample_count, self.fft_length(), self.hop_length, self.center)
     }
 
     /// Computes the power spectral density of every frame of a signal.

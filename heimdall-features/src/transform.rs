@@ -19,13 +19,15 @@ pub(crate) fn hann(length: usize) -> impl Iterator<Item = f64> {
 
 /// The transform of frames of one length under a periodic Hann window.
 ///
-/// The window is applied to the spectrum: it is made of three exponentials, so that a windowed bin
-/// is `X[k] / 2 - (X[k-1] + X[k+1]) / 4`. The samples are then transformed from where they lie, and
-/// one pass over the spectrum does windowing, power, scale and order.
+/// Samples are weighted before they are transformed. Weights could be put on the spectrum instead,
+/// where the window is three numbers; but beside a strong carrier, whose spectrum is wide without a
+/// window, that takes the difference of large numbers.
 #[derive(Clone)]
 pub(crate) struct Transform<T> {
     fft: Arc<dyn Fft<T>>,
-    scale: T,
+    window: Vec<T>,
+    /// What the square of a bin is multiplied by.
+    scale: f64,
     arch: Arch,
 }
 
@@ -38,7 +40,7 @@ impl<T> fmt::Debug for Transform<T> {
 /// Memory that a transform works in.
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch<T> {
-    wide: Vec<Complex<T>>,
+    weighted: Vec<Complex<T>>,
     spectrum: Vec<Complex<T>>,
     fft: Vec<Complex<T>>,
 }
@@ -56,8 +58,12 @@ impl<T: Real> Transform<T> {
 
     fn new(length: usize, scale: f64) -> Self {
         let fft = FftPlanner::new().plan_fft_forward(length);
-        // The kernel leaves out a factor of two of the window.
-        Self { fft, scale: T::rounded(scale / 4.0), arch: Arch::new() }
+        Self { fft, window: hann(length).map(T::rounded).collect(), scale, arch: Arch::new() }
+    }
+
+    /// Plans the same transform in double precision.
+    pub(crate) fn in_double_precision(&self) -> Transform<f64> {
+        Transform::new(self.length(), self.scale)
     }
 
     pub(crate) fn length(&self) -> usize {
@@ -67,9 +73,9 @@ impl<T: Real> Transform<T> {
     pub(crate) fn scratch(&self) -> Scratch<T> {
         let zeros = |length| vec![Complex::new(T::zero(), T::zero()); length];
         Scratch {
-            wide: zeros(T::buffer_length(self.length())),
+            weighted: zeros(self.length()),
             spectrum: zeros(self.length()),
-            fft: zeros(self.fft.get_immutable_scratch_len()),
+            fft: zeros(self.fft.get_outofplace_scratch_len()),
         }
     }
 
@@ -77,42 +83,52 @@ impl<T: Real> Transform<T> {
     pub(crate) fn run(&self, frame: &[Complex32], scratch: &mut Scratch<T>, bins: &mut [T]) {
         assert_eq!(frame.len(), self.length(), "a frame has the length of the transform");
         assert_eq!(bins.len(), self.length(), "there is a place for every bin");
-        let Scratch { wide, spectrum, fft } = scratch;
-        self.fft.process_immutable_with_scratch(T::widened(frame, wide), spectrum, fft);
-        self.arch.dispatch(WindowedPower { spectrum, scale: self.scale, bins });
+        let Scratch { weighted, spectrum, fft } = scratch;
+        self.arch.dispatch(Weighted { frame, window: &self.window, weighted });
+        self.fft.process_outofplace_with_scratch(weighted, spectrum, fft);
+        // The transform starts at zero frequency.
+        let (positive, negative) = spectrum.split_at(self.length() / 2);
+        let (lower, upper) = bins.split_at_mut(self.length() / 2);
+        for (spectrum, bins) in [(negative, lower), (positive, upper)] {
+            self.arch.dispatch(Power { spectrum, scale: T::rounded(self.scale), bins });
+        }
     }
 }
 
-/// Windows a spectrum, squares it, and moves its upper half to the front.
-struct WindowedPower<'a, T> {
+/// Puts weights on samples.
+struct Weighted<'a, T> {
+    frame: &'a [Complex32],
+    window: &'a [T],
+    weighted: &'a mut [Complex<T>],
+}
+
+impl<T: Real> WithSimd for Weighted<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { frame, window, weighted } = self;
+        for ((weighted, sample), &weight) in weighted.iter_mut().zip(frame).zip(window) {
+            *weighted = Complex::new(T::from(sample.re) * weight, T::from(sample.im) * weight);
+        }
+    }
+}
+
+/// Squares a spectrum.
+struct Power<'a, T> {
     spectrum: &'a [Complex<T>],
     scale: T,
     bins: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for WindowedPower<'_, T> {
+impl<T: Real> WithSimd for Power<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { spectrum, scale, bins } = self;
-        let half_of_one = T::rounded(0.5);
-        let power = |below: Complex<T>, bin: Complex<T>, above: Complex<T>| {
-            let re = bin.re - half_of_one * (below.re + above.re);
-            let im = bin.im - half_of_one * (below.im + above.im);
-            (re * re + im * im) * scale
-        };
-        let (length, half) = (spectrum.len(), spectrum.len() / 2);
-        let (negative, positive) = bins.split_at_mut(half);
-        for (bin, x) in positive[1..].iter_mut().zip(spectrum.windows(3)) {
-            *bin = power(x[0], x[1], x[2]);
+        for (bin, value) in bins.iter_mut().zip(spectrum) {
+            *bin = (value.re * value.re + value.im * value.im) * scale;
         }
-        for (bin, x) in negative.iter_mut().zip(spectrum[half - 1..].windows(3)) {
-            *bin = power(x[0], x[1], x[2]);
-        }
-        // The spectrum is a circle.
-        let (last, first) = (length - 1, 0);
-        positive[0] = power(spectrum[last], spectrum[first], spectrum[1]);
-        negative[half - 1] = power(spectrum[last - 1], spectrum[last], spectrum[first]);
     }
 }

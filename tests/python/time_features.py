@@ -5,16 +5,18 @@ usage: time_features.py N_FFT HOP BANDS
 Each line of stdin is `METHOD SAMPLE_RATE`, where METHOD is `scipy` (two-sided transform of complex
 samples and a product with mel filters) or `librosa` (`melspectrogram` of the real part). One second
 of samples is transformed, and a line with the elapsed seconds is printed. What can be planned is
-planned before.
+planned before. The line `versions` asks for those of the packages.
 """
 
 import functools
+import platform
 import sys
 import time
 import warnings
 
 import librosa
 import numpy
+import scipy
 import scipy.signal
 
 warnings.filterwarnings("ignore", message="Empty filters detected")
@@ -66,7 +68,15 @@ def librosa_bands(rate):
 
 METHODS = {"scipy": scipy_bands, "librosa": librosa_bands}
 
+VERSIONS = (
+    f"Python {platform.python_version()}, NumPy {numpy.__version__}, "
+    f"SciPy {scipy.__version__}, librosa {librosa.__version__}"
+)
+
 for line in sys.stdin:
+    if line.strip() == "versions":
+        print(VERSIONS, flush=True)
+        continue
     method, rate = line.split()
     bands, rate = METHODS[method], int(rate)
     real_part(rate), two_sided_filters(rate)

@@ -228,7 +228,7 @@ impl FeaturesArgs {
             FeatureKind::MelDb => SpectralRows::Bands { bank },
             FeatureKind::Mfcc => SpectralRows::Cepstrum { bank, coefficients: self.coefficients },
         };
-        SpectralConfig { fft_length: self.fft, framing, unit, rows }
+        SpectralConfig { fft_length: self.fft, framing, unit, rows, ..SpectralConfig::default() }
     }
 
     fn bank_config(&self, empty_bands: EmptyBands) -> FilterBankConfig {
