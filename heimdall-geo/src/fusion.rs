@@ -50,12 +50,13 @@ pub fn locate_by_levels_and_arrivals(
     arrivals: &[Arrival],
     altitude_m: Option<f64>,
 ) -> Result<Location, GeoError> {
+    let is_heard = observations.iter().any(|o| matches!(o, LevelObservation::Heard(_)));
+    if is_heard && arrivals.len() < ARRIVALS_MIN {
+        return Ok(levels.locate(observations));
+    }
     let Some(level_nats) = levels.log_likelihood(observations) else {
         return solver.locate(arrivals, altitude_m);
     };
-    if arrivals.len() < ARRIVALS_MIN {
-        return Ok(levels.locate(observations));
-    }
     let arrivals = solver.prepare(arrivals, altitude_m)?;
     let search = Search { levels: levels.grid(), level_nats, arrivals };
     let mut peaks = search.peaks(*levels.grid());

@@ -223,6 +223,57 @@ fn what_is_wrong_is_told_by_file_and_line() {
     }
 }
 
+/// Neither the tables nor what is no file; and a folder that is not there is told before the work.
+#[test]
+fn place_of_the_positions_is_checked_first() {
+    let workplace = Workplace::new("");
+    write_tables(&workplace.path("tables"), 4, 8);
+    let events = fs::read(workplace.path("tables/events.csv")).unwrap();
+    let cases = [
+        ("tables/events.csv", "another file than those that are read"),
+        ("tables", "a folder or a device is not replaced"),
+        ("/dev/null", "a folder or a device is not replaced"),
+        ("nowhere/positions.csv", "cannot write into nowhere"),
+    ];
+    for (place, told) in cases {
+        // The tables of the second folder would be refused, if they were read.
+        for folder in ["tables", "absent"] {
+            let output = locate(&workplace, &[folder, "--method", "tdoa", "--output", place]);
+
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let is_told = errors.contains(told) || folder == "absent" && place.contains("tables/");
+            assert!(!output.status.success() && is_told, "{folder} {place}: {errors}");
+        }
+    }
+    assert_eq!(fs::read(workplace.path("tables/events.csv")).unwrap(), events);
+}
+
+/// One kind of measurement is enough, but the answer is no fusion.
+#[test]
+fn fusion_without_one_kind_of_measurement_says_so() {
+    let workplace = Workplace::new("");
+    let folder = workplace.path("tables");
+    write_tables(&folder, 12, 9);
+    let text = fs::read_to_string(folder.join("measurements.csv")).unwrap();
+    let cases = [
+        ("note", "note", None),
+        ("arrival_time_ns", "when", Some(["`arrival_time_ns`", "`level`"])),
+        ("rss_db", "loudness", Some(["`rss_db` or `snr_db`", "`tdoa`"])),
+    ];
+    for (column, other, told) in cases {
+        fs::write(folder.join("measurements.csv"), text.replace(column, other)).unwrap();
+
+        let output = locate(&workplace, &["tables", "--method", "fusion"]);
+
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        assert_eq!(errors.contains("no line of `measurements.csv`"), told.is_some(), "{errors}");
+        for part in told.into_iter().flatten() {
+            assert!(errors.contains(part), "no {part:?} in {errors}");
+        }
+    }
+}
+
 #[test]
 fn options_that_contradict_are_refused() {
     let workplace = Workplace::new("");

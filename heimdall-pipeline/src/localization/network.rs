@@ -6,6 +6,7 @@ use heimdall_data::{MeasuredEvent, Measurement, MeasurementTables};
 use heimdall_geo::{
     Arrival, LevelObservation, LevelSample, LocalFrame, LocalPosition, PlaneGrid, Position,
 };
+use tracing::warn;
 
 use super::{LevelColumn, LocalizationOptions, Method, invalid};
 use crate::PipelineError;
@@ -123,6 +124,14 @@ impl Network {
         let mut own = tables.events.iter().flat_map(|event| &event.measurements);
         let has_levels = own.clone().any(|measurement| self.level_db(measurement).is_some());
         let has_times = own.any(|measurement| measurement.arrival_s.is_some());
+        if method == Method::Fusion && has_times != has_levels {
+            let (missing, is) = if has_levels {
+                ("arrival_time_ns", "`fusion` is `level` without calibrated regions")
+            } else {
+                ("rss_db` or `snr_db", "`fusion` is `tdoa`")
+            };
+            warn!("no line of `measurements.csv` has a value of `{missing}`: {is}");
+        }
         let missing = match method {
             Method::Tdoa if !has_times => "arrival_time_ns",
             Method::Fusion if !has_times && !has_levels => "rss_db`, `snr_db` or `arrival_time_ns",
