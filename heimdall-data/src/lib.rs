@@ -10,7 +10,7 @@
 //! # Example
 //!
 //! ```
-//! use heimdall_data::{read_npy, write_npy, write_npy_table};
+//! use heimdall_data::{read_npy, write_npy};
 //! use num_complex::Complex32;
 //!
 //! let samples = [Complex32::new(0.5, -0.25), Complex32::new(0.0, 1.0)];
@@ -44,7 +44,7 @@ pub use import::{
 pub use recording::{
     Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,
     RecordingLimits, RecordingMetadata, SampleChunks, SigmfCollection, SigmfExport, StampQuality,
-    check_recording, export_sigmf, read_npy, read_recording, write_npy, write_npy_table,
+    check_recording, export_sigmf, npy_table_header, read_npy, read_recording, write_npy,
 };
 pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
 pub use split::{Part, SplitBy, SplitConfig, SplitLists, SplitRatio, split};

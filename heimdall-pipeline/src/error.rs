@@ -286,6 +286,33 @@ pub enum PipelineError {
         expected: &'static str,
     },
 
+    /// An option has a value with which no features can be computed.
+    #[error("`{option}` must be {expected}, but is {actual}")]
+    FeatureOption {
+        /// The option.
+        option: &'static str,
+        /// The rule, as a phrase that follows "must be".
+        expected: String,
+        /// The value that it has.
+        actual: f64,
+    },
+
+    /// Bands lie between two bins of a transform, and would always be silent.
+    #[error(
+        "{empty} of {bands} bands catch no bin of a transform of {fft_length} samples; the smallest \
+         `--fft` that works is {fft_length_min}"
+    )]
+    EmptyBands {
+        /// Bands without a bin.
+        empty: usize,
+        /// All bands.
+        bands: usize,
+        /// Length of the transform.
+        fft_length: usize,
+        /// The smallest one with which every band has a bin.
+        fft_length_min: usize,
+    },
+
     /// The delays of an event give no position.
     #[error("event `{event}` cannot be located")]
     NoFix {
@@ -429,6 +456,8 @@ impl PipelineError {
             | Self::NothingMeasured { .. }
             | Self::NeedsTraining { .. }
             | Self::NoUseOfTraining { .. }
+            | Self::FeatureOption { .. }
+            | Self::EmptyBands { .. }
             | Self::InvalidOption { .. } => 2,
             Self::GateFailed { .. } => 3,
             Self::Interrupted => 130,

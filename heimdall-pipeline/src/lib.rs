@@ -37,6 +37,7 @@ mod fault;
 mod graph;
 mod history;
 mod localization;
+mod output;
 mod progress;
 mod replace;
 mod report;

@@ -17,6 +17,10 @@ pub(crate) use self::comparison::Comparison;
 use self::network::{Network, Observed};
 use self::solver::Solver;
 use crate::PipelineError;
+use crate::output::OutputPlace;
+
+/// Tables of a folder.
+const TABLES: [&str; 3] = ["receivers.csv", "events.csv", "measurements.csv"];
 
 /// How a position is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,11 +99,15 @@ impl Method {
 /// # Errors
 ///
 /// - [`PipelineError::Measurements`] if a table cannot be read.
-/// - [`PipelineError::InvalidOption`] if an option contradicts another or the tables.
+/// - [`PipelineError::InvalidOption`] if an option contradicts another or the tables, or the
+///   positions would replace what is not to be replaced.
 /// - [`PipelineError::Geo`] if an option has a value that nothing can be computed with.
 /// - [`PipelineError::Io`] if the positions cannot be written.
 pub(crate) fn locate_folder(options: &LocalizationOptions) -> Result<Comparison, PipelineError> {
     check(options)?;
+    let folders = std::iter::once(&options.folder).chain(&options.train);
+    let inputs = folders.flat_map(|folder| TABLES.map(|table| folder.join(table)));
+    let place = OutputPlace::check("--output", &options.output, &inputs.collect::<Vec<_>>())?;
     let read = |folder| read_measurement_tables(folder).map_err(PipelineError::Measurements);
     let tables = read(&options.folder)?;
     let training = options.train.as_deref().map(read).transpose()?;
@@ -119,7 +127,7 @@ pub(crate) fn locate_folder(options: &LocalizationOptions) -> Result<Comparison,
             locate_all(&solver, &network, &events)?
         }
     };
-    table::write(&options.output, &network, &tables.events, &locations)?;
+    table::write(&place, &network, &tables.events, &locations)?;
     Comparison::of(&network, &tables.events, &locations)
 }
 

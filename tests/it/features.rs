@@ -93,6 +93,48 @@ fn what_is_no_array_is_not_replaced() {
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
+/// The place is looked at before the recording, which is not even opened.
+#[test]
+fn place_that_cannot_be_written_to_is_told_before_the_work() {
+    let workplace = with_carrier();
+    for output in ["nowhere/x.npy", "carrier.npy/x.npy"] {
+        let arguments = ["absent.npy", "--sample-rate", "8000", "--kind", "psd-db", "--output"];
+
+        let ended = features(&workplace, &[&arguments[..], &[output]].concat());
+
+        assert_ne!(ended.code, 0);
+        let told = ended.stderr.contains("cannot write into") && !ended.stderr.contains(".part");
+        assert!(told && !ended.stderr.contains("absent"), "{}", ended.stderr);
+    }
+}
+
+/// A recorder that was stopped, or a transfer: half of the file, under another name.
+#[test]
+fn recording_that_was_cut_off_is_read_with_a_warning() {
+    let workplace = Workplace::new("");
+    crate::locate::write_folder(&workplace.path("whole"), &crate::locate::STATIONS[..1]);
+    let file = std::fs::read_dir(workplace.path("whole"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "wav"))
+        .unwrap();
+    let bytes = fs::read(&file).unwrap();
+    fs::write(workplace.path("half.wav"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(workplace.path("whole.wav"), &bytes).unwrap();
+    for (name, warns) in [("half.wav", true), ("whole.wav", false)] {
+        let ended = features(&workplace, &[name, "--kind", "psd-db", "--output", "x.npy"]);
+
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let warned = ended.stderr.contains("was cut off") && ended.stderr.contains(name);
+        // 71 of 140 blocks of 512 samples at 12 kHz.
+        assert_eq!(
+            (warned, ended.stderr.contains("missing_s=3.02")),
+            (warns, warns),
+            "{name}: {ended:?}"
+        );
+    }
+}
+
 /// Beside librosa, which leaves such bands silent too.
 #[test]
 fn real_samples_leave_bands_without_a_bin_silent_and_say_so() {
@@ -102,7 +144,7 @@ fn real_samples_leave_bands_without_a_bin_silent_and_say_so() {
     let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
 
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert!(ended.stderr.contains("the smallest `fft_length`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the smallest `--fft`"), "{}", ended.stderr);
     let (_, frames, values) = array(&workplace.path("x.npy"));
     assert!(values[..frames].iter().all(|value_db| (value_db + 100.0).abs() < 1e-4));
 }
@@ -114,9 +156,25 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     let cases = [
         ("carrier.npy --kind psd-db", "--sample-rate"),
         ("carrier.npy --sample-rate 8000 --kind psd-db --fft 9000", "a frame takes 9000 samples"),
-        ("carrier.npy --sample-rate 8000 --kind psd-db --fft 255", "`fft_length`"),
-        ("carrier.npy --sample-rate 8000 --kind mel-db --fft 64", "the smallest `fft_length`"),
-        ("carrier.npy --sample-rate 8000 --kind mfcc --bands 8 --fft 512", "`coefficients`"),
+        (
+            "carrier.npy --sample-rate 8000 --kind psd-db --fft 255",
+            "`--fft` must be an even number",
+        ),
+        ("carrier.npy --sample-rate 8000 --kind psd-db --hop 0", "`--hop` must be at least 1"),
+        ("carrier.npy --sample-rate 8000 --kind mel-db --bands 0", "`--bands` must be at least 1"),
+        ("carrier.npy --sample-rate 8000 --kind mel-db --fft 64", "the smallest `--fft`"),
+        (
+            "carrier.npy --sample-rate 8000 --kind mfcc --bands 8 --fft 512",
+            "`--coefficients` must be",
+        ),
+        (
+            "carrier.npy --sample-rate 8000 --kind psd-db --frames 0",
+            "`--frames` must be at least 1",
+        ),
+        (
+            "carrier.npy --sample-rate 8000 --kind psd-db --frames 999999999",
+            "`--frames` must be at most the number of samples, 8000, but is 999999999",
+        ),
         ("nowhere.npy --sample-rate 8000 --kind psd-db", "nowhere.npy"),
         ("notes.txt --sample-rate 8000 --kind psd-db", "notes.txt"),
         ("carrier.npy --sample-rate nan --kind psd-db", "positive number of hertz"),

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use super::event::Heard;
 use super::table::{ANTENNA_HEIGHT_M_DEFAULT, read_receivers};
 use super::{ImportConfig, ImportFormat, Quarantined, Remark, exists, read};
+use crate::recording::check_kiwi_name;
 use crate::store::compute;
 use crate::{
     DataError, FileFormat, IqFile, ReadOptions, RecordingEntry, RecordingFormat, RecordingMetadata,
@@ -112,7 +113,12 @@ impl<'a> Import<'a> {
         if self.config.format == ImportFormat::Kiwi && metadata.format != FileFormat::KiwiWav {
             return Err(DataError::NoStamps { file: file.name().to_owned() });
         }
-        let start = metadata.start.ok_or_else(|| missing("start"))?;
+        let no_start = || match (metadata.format, check_kiwi_name(file.name())) {
+            // Of files of other names nobody knows in which week they were made.
+            (FileFormat::KiwiWav, Err(name)) => name,
+            _ => missing("start"),
+        };
+        let start = metadata.start.ok_or_else(no_start)?;
         let center_frequency_hz =
             metadata.center_frequency_hz.ok_or_else(|| missing("center frequency"))?;
         let receiver = self.receiver_of(path, metadata).ok_or_else(|| missing("receiver"))?;
@@ -137,6 +143,9 @@ impl<'a> Import<'a> {
         self.know(path, &receiver, metadata)?;
         let name = self.name_of(path);
         debug!(file = name, samples = metadata.sample_count, "recording read");
+        if let Some(missing_s) = metadata.missing_s() {
+            warn!(file = name, missing_s, "the file was cut off: its header promises more");
+        }
         self.remarks.extend(remarks_on(metadata).map(|text| Remark { file: name.clone(), text }));
         let (format, content, extension) = match metadata.format {
             FileFormat::KiwiWav => (RecordingFormat::KiwiWav, file.as_is(), "wav"),
@@ -240,13 +249,15 @@ fn remarks_on(metadata: &RecordingMetadata) -> impl Iterator<Item = String> {
             "time stamps are stale, as there was no recent satellite fix",
         ),
         (metadata.cut_byte_count, "bytes of an incomplete block at the end were cut off"),
-        (metadata.missing_byte_count, "bytes are missing that the header promises"),
     ];
     let counted = counted
         .into_iter()
         .filter(|&(count, _)| count > 0)
         .map(|(count, what)| format!("{count} {what}"));
-    counted.chain(
+    let missing = metadata.missing_s().map(|missing_s| {
+        format!("the file was cut off: its header promises {missing_s:.3} s more")
+    });
+    counted.chain(missing).chain(
         off_s
             .filter(|off_s| off_s.abs() > NAMED_START_TOLERANCE_S)
             .map(|off_s| format!("the time stamps are {off_s:.0} s after the time in the name")),

@@ -94,6 +94,36 @@ async fn missing_file_leaves_an_event_of_two_recordings() {
 }
 
 #[tokio::test]
+async fn file_that_was_cut_in_half_is_imported_with_a_remark() {
+    let folder = folder();
+    let bytes = files::read(path_of(&folder, "a")).unwrap();
+    files::write(path_of(&folder, "a"), &bytes[..bytes.len() / 2]).unwrap();
+
+    let (_, report) = import(&folder).await.unwrap();
+
+    assert_eq!(report.recordings, 3);
+    let remarks: Vec<_> =
+        report.remarks.iter().filter(|remark| remark.text.contains("was cut off")).collect();
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert_eq!(remarks[0].file, "20210504T030201Z_77500_a_iq.wav");
+    assert!(remarks[0].text.contains(" 0.725 s more"), "{remarks:?}");
+}
+
+/// Its time stamps do not tell in which week they are.
+#[tokio::test]
+async fn kiwi_file_of_another_name_is_left_out_and_says_why() {
+    let folder = folder();
+    files::rename(path_of(&folder, "a"), folder.path().join("a.wav")).unwrap();
+
+    let (_, report) = import(&folder).await.unwrap();
+
+    assert_eq!(report.recordings, 2);
+    assert_eq!(report.quarantined[0].file, "a.wav");
+    let reason = &report.quarantined[0].reason;
+    assert!(reason.contains("`a.wav` has no `_iq.wav` at its end"), "{reason}");
+}
+
+#[tokio::test]
 async fn unusable_file_is_listed_with_its_reason() {
     let folder = folder();
     let bytes = files::read(path_of(&folder, "a")).unwrap();

@@ -104,8 +104,8 @@ impl IqFile {
     /// - [`DataError::ChannelNotChosen`], [`DataError::NoSuchPart`] if it has several channels, or
     ///   not the one that is asked for.
     /// - [`DataError::MissingFact`] if nothing tells the sample rate.
-    /// - [`DataError::KiwiFileName`], [`DataError::StaleStamps`], [`DataError::UnsteadyStamps`] if
-    ///   the time of a KiwiSDR recording cannot be known.
+    /// - [`DataError::StaleStamps`], [`DataError::UnsteadyStamps`] if the sample rate of a KiwiSDR
+    ///   recording cannot be known.
     pub async fn open(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         let (store, key) = local_object(path).await?;
         Self::open_object(store, &key, options).await

@@ -33,19 +33,18 @@ const STAMP_CHUNK_BYTES: u64 = 18;
 /// one a block later; a straight line through all stamps, without those beyond 3 σ, gives the
 /// sample rate and the start. The rate in the header is rounded, and not used. Stamps tell the
 /// second of the week: which week it is, and which leap seconds there were, is told by the start
-/// in the options or by the name of the file, `YYYYMMDDThhmmssZ_FREQUENCY_STATION_iq.wav`.
+/// in the options or by the name of the file, `YYYYMMDDThhmmssZ_FREQUENCY_STATION_iq.wav`. Where
+/// neither does, the start is not known.
 ///
 /// # References
 ///
 /// The KiwiSDR project, `kiwirecorder.py` of `kiwiclient`, GPS time stamps of IQ files.
 pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opened, DataError> {
-    let name = match (options.start, KiwiName::parse(source.file_name())) {
-        (_, Ok(name)) => Some(name),
-        (Some(_), Err(_)) => None,
-        (None, Err(error)) => return Err(error),
-    };
+    let name = KiwiName::parse(source.file_name()).ok();
     let named_start = name.as_ref().map(|name| name.start);
-    let near = options.start.or(named_start).expect("one of them is there");
+    let start_of = |line: &ClockLine| {
+        options.start.or(named_start).map(|near| utc_of_week_time(line.start_ns, near))
+    };
 
     let blocks = Blocks::read(source).await?;
     let block_count = blocks.blocks.len();
@@ -59,11 +58,15 @@ pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opene
     let kept = blocks.blocks[line.blocks.clone()].iter().map(segment).collect();
     let layout = Layout::new(SAMPLE_TYPE, SAMPLE_BYTES, kept);
     let sample_count = layout.sample_count();
+    let start = start_of(&line);
     let metadata = RecordingMetadata {
         sample_rate_hz: line.rate_hz,
         center_frequency_hz: name.as_ref().map(|name| name.frequency_hz),
-        start: Some(utc_of_week_time(line.start_ns, near)),
-        clock: ClockQuality::Disciplined { sigma_s: start_sigma_s(&line) },
+        start,
+        clock: match start {
+            Some(_) => ClockQuality::Disciplined { sigma_s: start_sigma_s(&line) },
+            None => ClockQuality::Unknown,
+        },
         receiver: name.map(|name| name.station),
         named_start,
         stamps: Some(StampQuality {
@@ -75,6 +78,7 @@ pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opene
         dropped_sample_count: blocks.sample_count - sample_count,
         stale_stamp_count: blocks.stamp_count - blocks.fresh_stamp_count,
         cut_byte_count: blocks.cut_byte_count,
+        missing_sample_count: blocks.missing_sample_count,
         ..RecordingMetadata::of_samples(FileFormat::KiwiWav, sample_count)
     };
     Ok(Opened { layout, metadata })
@@ -96,10 +100,12 @@ struct Blocks {
     fresh_stamp_count: usize,
     sample_count: u64,
     cut_byte_count: u64,
+    /// Samples of the blocks between the last whole one and the end by the header.
+    missing_sample_count: u64,
 }
 
 impl Blocks {
-    /// Walks over the chunks to the end of the file; the size of the whole in its header is
+    /// Walks over the chunks to the end of the file; a size in its header that is too small is
     /// ignored, since a recorder that was stopped does not correct it.
     async fn read(source: &Source) -> Result<Self, DataError> {
         let mut chunks = Chunks::open(source).await?;
@@ -125,6 +131,11 @@ impl Blocks {
                 // A stamp at the very end belongs to the block that is missing.
                 let stamp_bytes = if read.stamp.is_some() { STAMP_CHUNK_BYTES } else { 0 };
                 read.cut_byte_count = source.size - whole_end + stamp_bytes;
+                let promised_end = chunks.whole_size.unwrap_or(0);
+                let missing_bytes = promised_end.saturating_sub(whole_end - stamp_bytes);
+                let block_bytes = read.blocks[0].bytes.end - read.blocks[0].bytes.start;
+                let missing_blocks = missing_bytes / (STAMP_CHUNK_BYTES + 8 + block_bytes);
+                read.missing_sample_count = missing_blocks * block_bytes / SAMPLE_BYTES;
                 Ok(read)
             }
         }

@@ -16,6 +16,15 @@ pub(super) struct KiwiName {
     pub(super) station: String,
 }
 
+/// Checks that a name tells date, frequency and station.
+///
+/// # Errors
+///
+/// [`DataError::KiwiFileName`], with the first part that is not there.
+pub(crate) fn check_kiwi_name(file_name: &str) -> Result<(), DataError> {
+    KiwiName::parse(file_name).map(|_| ())
+}
+
 impl KiwiName {
     /// Takes a name apart; folders before it are ignored.
     ///

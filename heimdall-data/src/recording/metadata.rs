@@ -84,7 +84,8 @@ pub struct RecordingMetadata {
     pub sample_rate_hz: f64,
     /// Frequency that was mixed down to zero, in Hz.
     pub center_frequency_hz: Option<f64>,
-    /// Instant of the first sample.
+    /// Instant of the first sample; of a KiwiSDR file, `None` if nothing tells in which week its
+    /// time stamps are.
     pub start: Option<UtcTime>,
     /// How far `start` and `sample_rate_hz` can be trusted.
     pub clock: ClockQuality,
@@ -109,8 +110,8 @@ pub struct RecordingMetadata {
     pub stale_stamp_count: usize,
     /// Bytes at the end that make no whole sample or block.
     pub cut_byte_count: u64,
-    /// Bytes of samples that the header promises and the file does not have.
-    pub missing_byte_count: u64,
+    /// Samples that the header promises and the file does not have.
+    pub missing_sample_count: u64,
     /// What people wrote about ranges of samples.
     pub annotations: Vec<Annotation>,
 }
@@ -136,9 +137,16 @@ impl RecordingMetadata {
             dropped_sample_count: 0,
             stale_stamp_count: 0,
             cut_byte_count: 0,
-            missing_byte_count: 0,
+            missing_sample_count: 0,
             annotations: Vec::new(),
         }
+    }
+
+    /// Duration of what the header promises and the file does not have, in seconds; `None` if it
+    /// has everything.
+    pub fn missing_s(&self) -> Option<f64> {
+        let is_cut = self.missing_sample_count > 0;
+        is_cut.then(|| self.missing_sample_count as f64 / self.sample_rate_hz)
     }
 
     /// Duration, in seconds.

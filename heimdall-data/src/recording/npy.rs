@@ -95,21 +95,10 @@ pub fn write_npy(samples: &[Complex32]) -> Vec<u8> {
     bytes
 }
 
-/// Writes a two-dimensional `float32` array in the format of NumPy, version 1.
-///
-/// # Shapes
-///
-/// - `values`: `[rows, columns]`
-///
-/// # Panics
-///
-/// Panics if the number of values is not a multiple of `rows`.
-pub fn write_npy_table(values: &[f32], rows: usize) -> Vec<u8> {
-    assert!(values.len().is_multiple_of(rows), "all rows have the same length");
-    let columns = values.len() / rows;
-    let mut bytes = header_of("<f4", &format!("({rows}, {columns})"));
-    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    bytes
+/// Writes what stands before the values of a `float32` array `[rows, columns]` in the format of
+/// NumPy, version 1: they follow row by row, little-endian.
+pub fn npy_table_header(rows: usize, columns: usize) -> Vec<u8> {
+    header_of("<f4", &format!("({rows}, {columns})"))
 }
 
 /// Writes what stands before `sample_count` samples of `complex64`.

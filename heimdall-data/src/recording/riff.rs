@@ -27,8 +27,8 @@ pub(super) struct Chunks<'a> {
     source: &'a Source,
     window: Window<'a>,
     next: u64,
-    /// Whether the size of the whole in the header is the right one.
-    pub(super) whole_size_is_right: bool,
+    /// Bytes that the file has by its header; `None` where that leaves it open.
+    pub(super) whole_size: Option<u64>,
     /// Size of the `data` chunk by the `ds64` chunk.
     data_size: Option<u64>,
 }
@@ -49,8 +49,9 @@ impl<'a> Chunks<'a> {
             let expected = "`RIFF`, `RF64` or `BW64`, a size and `WAVE`";
             return Err(source.malformed("byte 0", expected, "something else"));
         };
-        let whole_size_is_right = u64::from(u32_at(header, 4)) + 8 == source.size;
-        Ok(Self { source, window, next: HEADER_BYTES, whole_size_is_right, data_size: None })
+        let whole_size = Some(u32_at(header, 4)).filter(|size| *size != SIZE_ELSEWHERE);
+        let whole_size = whole_size.map(|size| u64::from(size) + 8);
+        Ok(Self { source, window, next: HEADER_BYTES, whole_size, data_size: None })
     }
 
     /// Byte after the last chunk.

@@ -57,7 +57,9 @@ pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opene
                 let auxi = auxi::parse(chunks.body(&chunk, AUXI_BYTES_MAX).await?);
                 wav.auxi = auxi.map_err(|expected| wrong_chunk(source, &chunk, expected))?;
             }
-            b"data" if wav.take_data(source, &chunk, chunks.whole_size_is_right)? => break,
+            b"data" if wav.take_data(source, &chunk, chunks.whole_size == Some(source.size))? => {
+                break;
+            }
             _ => {}
         }
     }
@@ -124,7 +126,7 @@ impl Wav {
             center_frequency_hz: self.auxi.center_frequency_hz,
             start: self.auxi.start,
             cut_byte_count: self.cut_byte_count,
-            missing_byte_count: self.missing_byte_count,
+            missing_sample_count: self.missing_byte_count / sample_bytes,
             ..RecordingMetadata::of_samples(FileFormat::Wav, layout.sample_count())
         };
         Ok(Opened { layout, metadata })

@@ -1,19 +1,22 @@
 //! `features`: writes the spectrum, the mel bands or the cepstrum of a recording as an array.
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+mod array;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use heimdall_data::{DataError, IqFile, ReadOptions, write_npy_table};
+use heimdall_data::{DataError, IqFile, ReadOptions};
 use heimdall_features::{
     BandScaling, EmptyBands, FeatureError, FilterBankConfig, FilterBankKind, Framing, MelScale,
-    SpectralConfig, SpectralExtractor, SpectralRows, SpectrumUnit, UtcTime,
+    SpectralConfig, SpectralExtractor, SpectralRows, SpectrumUnit,
 };
 use tokio::task::block_in_place;
 use tracing::warn;
 
+use self::array::ArrayWriter;
 use super::Surroundings;
 use crate::PipelineError;
+use crate::output::OutputPlace;
 
 /// Samples that are read at a time.
 const CHUNK_SAMPLES: u64 = 1 << 18;
@@ -117,81 +120,76 @@ pub enum Bank {
 impl FeaturesArgs {
     /// Writes the array, or leaves nothing at its place.
     pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
-        self.check()?;
+        if self.sample_rate.is_some_and(|rate_hz| !(rate_hz.is_finite() && rate_hz > 0.0)) {
+            let (option, expected) = ("--sample-rate", "a positive number of hertz");
+            return Err(PipelineError::InvalidOption { option, expected });
+        }
+        let place = OutputPlace::check("--output", &self.output, &[self.file.clone()])?;
         let file = self.open().await?;
         let metadata = file.metadata();
-        // Double precision: a bin far below a carrier is exact, too.
-        let extractor = self.extractor(metadata.sample_rate_hz)?;
         // A number of samples in a file fits.
-        let stream = extractor.stream(Some(metadata.sample_count as usize));
-        let mut stream = stream.map_err(PipelineError::Features)?;
-        let mut by_frame: Vec<f32> = Vec::new();
-        let mut keep = |row: &[f64]| by_frame.extend(row.iter().map(|&value| value as f32));
+        let sample_count = metadata.sample_count as usize;
+        self.check_frames(sample_count)?;
+        // Double precision: a bin far below a carrier is exact, too.
+        let extractor = self.extractor(self.sample_rate.unwrap_or(metadata.sample_rate_hz))?;
+        let (rows, frames) = (extractor.rows(), extractor.frame_count(sample_count).map_err(told)?);
+        let mut stream = extractor.stream(Some(sample_count)).map_err(told)?;
+        let mut array = ArrayWriter::new(place, rows, frames);
         let mut chunks = file.chunks(CHUNK_SAMPLES);
         while let Some(mut samples) = chunks.next_chunk().await? {
             block_in_place(|| {
                 if self.real {
                     samples.iter_mut().for_each(|sample| sample.im = 0.0);
                 }
-                stream.push(&samples, &mut keep)
+                stream.push(&samples, |frame| array.push(frame))
             })
-            .map_err(PipelineError::Features)?;
+            .map_err(told)?;
+            array.check()?;
         }
-        stream.finish(&mut keep).map_err(PipelineError::Features)?;
-
-        let rows = extractor.rows();
-        write_array(&by_frame, rows, &self.output)?;
-        let frames = by_frame.len() / rows;
+        stream.finish(|frame| array.push(frame)).map_err(told)?;
+        array.finish()?;
         surroundings
             .print(&format!("{}: {rows} rows, {frames} frames\n", self.output.display()))?;
         Ok(0)
     }
 
-    /// Refuses what would be noticed only after the work, or not at all.
-    fn check(&self) -> Result<(), PipelineError> {
-        let invalid = |option, expected| Err(PipelineError::InvalidOption { option, expected });
-        if self.sample_rate.is_some_and(|rate_hz| !(rate_hz.is_finite() && rate_hz > 0.0)) {
-            return invalid("--sample-rate", "a positive number of hertz");
+    /// Opens the recording, and says so where it is not whole or its sample rate is overruled.
+    async fn open(&self) -> Result<IqFile, PipelineError> {
+        let mut opened = IqFile::open(&self.file, &ReadOptions::default()).await;
+        if opened.is_err() && self.sample_rate.is_some() {
+            let sample_rate_hz = self.sample_rate;
+            let options = ReadOptions { sample_rate_hz, ..ReadOptions::default() };
+            opened = IqFile::open(&self.file, &options).await;
         }
-        if fs::metadata(&self.output).is_ok_and(|target| !target.is_file()) {
-            return invalid("--output", "a file: a folder or a device is not replaced");
+        let file = opened.map_err(|error| match error {
+            DataError::MissingFact { fact: "sample rate", .. } => {
+                PipelineError::NoSampleRate { file: self.file.clone() }
+            }
+            error => PipelineError::Recording(error),
+        })?;
+        let (told_hz, name) = (file.metadata().sample_rate_hz, self.file.display());
+        if let Some(missing_s) = file.metadata().missing_s() {
+            warn!(file = %name, missing_s, "the file was cut off: its header promises more");
         }
-        let (input, output) = (fs::canonicalize(&self.file), fs::canonicalize(&self.output));
-        if input.is_ok() && input.ok() == output.ok() {
-            return invalid("--output", "another file than the recording");
+        match self.sample_rate {
+            Some(used_hz) if (told_hz / used_hz - 1.0).abs() > SAMPLE_RATE_RATIO_MAX => {
+                warn!(told_hz, used_hz, "the file tells another sample rate");
+            }
+            _ => {}
         }
-        Ok(())
+        Ok(file)
     }
 
-    /// Opens the recording, and says so where its sample rate is overruled.
-    async fn open(&self) -> Result<IqFile, PipelineError> {
-        let told = match IqFile::open(&self.file, &ReadOptions::default()).await {
-            // Nothing here depends on the time, which is what the name is needed for.
-            Err(DataError::KiwiFileName { .. }) => {
-                let start = Some(UtcTime { seconds: 0, nanoseconds: 0 });
-                IqFile::open(&self.file, &ReadOptions { start, ..ReadOptions::default() }).await
-            }
-            told => told,
-        };
-        let Some(sample_rate_hz) = self.sample_rate else {
-            return told.map_err(|error| match error {
-                DataError::MissingFact { fact: "sample rate", .. } => {
-                    PipelineError::NoSampleRate { file: self.file.clone() }
-                }
-                error => PipelineError::Recording(error),
-            });
-        };
-        let mut start = None;
-        if let Ok(file) = &told {
-            let told_hz = file.metadata().sample_rate_hz;
-            start = file.metadata().start;
-            if (told_hz / sample_rate_hz - 1.0).abs() > SAMPLE_RATE_RATIO_MAX {
-                warn!(told_hz, used_hz = sample_rate_hz, "the file tells another sample rate");
-            }
+    /// Refuses more frames than there are samples, at which they could start.
+    fn check_frames(&self, sample_count: usize) -> Result<(), PipelineError> {
+        match self.frames {
+            Some(frames) if frames > sample_count.max(1) => Err(PipelineError::FeatureOption {
+                option: "--frames",
+                expected: format!("at most the number of samples, {sample_count}"),
+                actual: frames as f64,
+            }),
+            _ => Ok(()),
         }
-        let options =
-            ReadOptions { sample_rate_hz: Some(sample_rate_hz), start, ..ReadOptions::default() };
-        IqFile::open(&self.file, &options).await.map_err(PipelineError::Recording)
     }
 
     /// Plans the extraction, and says so where bands stay silent.
@@ -202,12 +200,12 @@ impl FeaturesArgs {
             Err(error @ FeatureError::EmptyFilter { .. })
                 if self.real || self.allow_empty_bands =>
             {
-                warn!(%error, "bands without a bin are silent, as in librosa");
+                warn!(error = %told(error), "bands without a bin are silent, as in librosa");
                 planned(EmptyBands::Silent)
             }
             extractor => extractor,
         }
-        .map_err(PipelineError::Features)
+        .map_err(told)
     }
 
     fn config(&self, empty_bands: EmptyBands) -> SpectralConfig {
@@ -254,26 +252,25 @@ impl FeaturesArgs {
     }
 }
 
-/// Writes an array beside its place, and moves it there when it is whole.
-fn write_array(by_frame: &[f32], rows: usize, path: &Path) -> Result<(), PipelineError> {
-    let frames = by_frame.len() / rows;
-    let value = |index: usize| by_frame[index % frames * rows + index / frames];
-    let values: Vec<f32> = (0..by_frame.len()).map(value).collect();
-    let bytes = write_npy_table(&values, rows);
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let write = || -> io::Result<()> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = folder.join(name);
-        let moved = fs::write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, path));
-        if moved.is_err() {
-            // The first failure is the one to tell.
-            let _ = fs::remove_file(&temporary);
+/// Names the options that an error is about, rather than the fields that they set.
+fn told(error: FeatureError) -> PipelineError {
+    match error {
+        FeatureError::InvalidConfig { field, expected, actual } => {
+            let option = match field {
+                "fft_length" => "--fft",
+                "hop_length" => "--hop",
+                "frames" => "--frames",
+                "bands" => "--bands",
+                "coefficients" => "--coefficients",
+                "sample_rate_hz" => "--sample-rate",
+                // No other field is set by an option.
+                field => field,
+            };
+            PipelineError::FeatureOption { option, expected, actual }
         }
-        moved
-    };
-    write().map_err(PipelineError::io("write", path))
+        FeatureError::EmptyFilter { empty, bands, fft_length, fft_length_min, .. } => {
+            PipelineError::EmptyBands { empty, bands, fft_length, fft_length_min }
+        }
+        error => PipelineError::Features(error),
+    }
 }

@@ -1,13 +1,11 @@
 //! The positions, as a table.
 
-use std::io::Write;
-use std::path::Path;
-
 use heimdall_data::MeasuredEvent;
 use heimdall_geo::Location;
 
 use super::network::Network;
 use crate::PipelineError;
+use crate::output::OutputPlace;
 
 /// Columns of the table.
 const HEADER: [&str; 8] = [
@@ -28,7 +26,7 @@ const CIRCLE_PROBABILITY: f64 = 0.9;
 ///
 /// A file that is there is written over only when the new one is complete.
 pub(super) fn write(
-    path: &Path,
+    place: &OutputPlace,
     network: &Network,
     events: &[MeasuredEvent],
     locations: &[Location],
@@ -57,12 +55,5 @@ pub(super) fn write(
         }
         writer.write_record(&record).expect(in_memory);
     }
-    let bytes = writer.into_inner().expect(in_memory);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::NamedTempFile::new_in(folder).map_err(PipelineError::io("write", path))?;
-    file.write_all(&bytes).map_err(PipelineError::io("write", path))?;
-    file.persist(path).map_err(|error| PipelineError::io("write", path)(error.error))?;
-    Ok(())
+    place.write(&writer.into_inner().expect(in_memory))
 }

@@ -83,7 +83,7 @@ fn chunks_may_come_in_any_order_and_be_of_odd_length() {
 
     assert_eq!(wav.recording.samples, samples());
     assert_eq!(wav.metadata.center_frequency_hz, Some(7.1e6));
-    assert_eq!((wav.metadata.cut_byte_count, wav.metadata.missing_byte_count), (0, 0));
+    assert_eq!((wav.metadata.cut_byte_count, wav.metadata.missing_sample_count), (0, 0));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn promised_samples_that_are_not_there_are_counted() {
     let wav = read(&bytes[..bytes.len() - 1]).unwrap();
 
     assert_eq!(wav.recording.samples, samples()[..99]);
-    assert_eq!(wav.metadata.missing_byte_count, 4_000_000_000 - 399);
+    assert_eq!(wav.metadata.missing_sample_count, (4_000_000_000 - 399) / 4);
     assert_eq!(wav.metadata.cut_byte_count, 3);
 }
 
