@@ -70,6 +70,7 @@ mod resample;
 mod scalars;
 mod segment;
 mod spectral;
+mod spectral_config;
 mod stft;
 #[cfg(test)]
 mod testing;
@@ -93,8 +94,6 @@ pub use mel_spectrogram::{
 };
 pub use normalize::{LevelStatistics, Moments, Normalization, normalize_features};
 pub use real::Real;
-pub use spectral::{
-    Framing, SpectralConfig, SpectralExtractor, SpectralMap, SpectralRows, SpectralStream,
-    SpectrumUnit,
-};
+pub use spectral::{SpectralExtractor, SpectralMap, SpectralStream};
+pub use spectral_config::{Framing, SpectralConfig, SpectralRows, SpectrumUnit};
 pub use stft::{Spectrogram, Stft, StftConfig};

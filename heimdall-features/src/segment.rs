@@ -6,8 +6,9 @@ use pulp::{Simd, WithSimd};
 
 use crate::real::Real;
 
-/// Values that are multiplied at a time; as many as the widest registers hold.
-const LANES: usize = 16;
+/// Values that are multiplied at a time: most triangles of a mel scale are over fewer bins than the
+/// widest registers hold.
+const LANES: usize = 8;
 
 /// Bins between two corners, in which one triangle rises and its lower neighbor falls.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,7 +173,6 @@ fn any_chunk<T: Real>(spectrum: &[T], folded: bool) -> impl Fn(usize) -> [T; LAN
 /// Adds the lanes in an order that halves their number again and again.
 #[inline(always)]
 fn total<T: Real>(lanes: &[T; LANES]) -> T {
-    let eight: [T; 8] = array::from_fn(|lane| lanes[lane] + lanes[lane + 8]);
-    let four: [T; 4] = array::from_fn(|lane| eight[lane] + eight[lane + 4]);
+    let four: [T; 4] = array::from_fn(|lane| lanes[lane] + lanes[lane + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
 }

@@ -40,7 +40,6 @@ impl<T> fmt::Debug for Transform<T> {
 /// Memory that a transform works in.
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch<T> {
-    weighted: Vec<Complex<T>>,
     spectrum: Vec<Complex<T>>,
     fft: Vec<Complex<T>>,
 }
@@ -72,26 +71,17 @@ impl<T: Real> Transform<T> {
 
     pub(crate) fn scratch(&self) -> Scratch<T> {
         let zeros = |length| vec![Complex::new(T::zero(), T::zero()); length];
-        Scratch {
-            weighted: zeros(self.length()),
-            spectrum: zeros(self.length()),
-            fft: zeros(self.fft.get_outofplace_scratch_len()),
-        }
+        Scratch { spectrum: zeros(self.length()), fft: zeros(self.fft.get_inplace_scratch_len()) }
     }
 
     /// Computes the bins of a frame, from `-sample_rate / 2` upwards.
     pub(crate) fn run(&self, frame: &[Complex32], scratch: &mut Scratch<T>, bins: &mut [T]) {
         assert_eq!(frame.len(), self.length(), "a frame has the length of the transform");
         assert_eq!(bins.len(), self.length(), "there is a place for every bin");
-        let Scratch { weighted, spectrum, fft } = scratch;
-        self.arch.dispatch(Weighted { frame, window: &self.window, weighted });
-        self.fft.process_outofplace_with_scratch(weighted, spectrum, fft);
-        // The transform starts at zero frequency.
-        let (positive, negative) = spectrum.split_at(self.length() / 2);
-        let (lower, upper) = bins.split_at_mut(self.length() / 2);
-        for (spectrum, bins) in [(negative, lower), (positive, upper)] {
-            self.arch.dispatch(Power { spectrum, scale: T::rounded(self.scale), bins });
-        }
+        let Scratch { spectrum, fft } = scratch;
+        self.arch.dispatch(Weighted { frame, window: &self.window, weighted: spectrum });
+        self.fft.process_with_scratch(spectrum, fft);
+        self.arch.dispatch(Power { spectrum, scale: T::rounded(self.scale), bins });
     }
 }
 
@@ -114,7 +104,7 @@ impl<T: Real> WithSimd for Weighted<'_, T> {
     }
 }
 
-/// Squares a spectrum.
+/// Squares a spectrum, and moves its upper half to the front.
 struct Power<'a, T> {
     spectrum: &'a [Complex<T>],
     scale: T,
@@ -127,8 +117,14 @@ impl<T: Real> WithSimd for Power<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { spectrum, scale, bins } = self;
-        for (bin, value) in bins.iter_mut().zip(spectrum) {
-            *bin = (value.re * value.re + value.im * value.im) * scale;
+        let power = |value: &Complex<T>| (value.re * value.re + value.im * value.im) * scale;
+        let half = spectrum.len() / 2;
+        let (lower, upper) = bins.split_at_mut(half);
+        for (bin, value) in lower.iter_mut().zip(&spectrum[half..]) {
+            *bin = power(value);
+        }
+        for (bin, value) in upper.iter_mut().zip(&spectrum[..half]) {
+            *bin = power(value);
         }
     }
 }

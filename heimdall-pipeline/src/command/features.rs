@@ -124,7 +124,7 @@ impl FeaturesArgs {
             let (option, expected) = ("--sample-rate", "a positive number of hertz");
             return Err(PipelineError::InvalidOption { option, expected });
         }
-        let place = OutputPlace::check("--output", &self.output, &[self.file.clone()])?;
+        let place = OutputPlace::check("--output", &self.output, std::slice::from_ref(&self.file))?;
         let file = self.open().await?;
         let metadata = file.metadata();
         // A number of samples in a file fits.
