@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::PipelineError;
 
 /// End of the name that a file has until it is whole.
-const PART_SUFFIX: &str = "heimdall-part";
+pub(crate) const PART_SUFFIX: &str = "heimdall-part";
 
 /// A file that gets its name once it is whole; until then nothing has happened to what had the name
 /// before.

@@ -128,10 +128,14 @@ impl PipelineSpec {
     /// [`PipelineError::UnknownStage`] if there is none.
     pub fn position(&self, name: &str) -> Result<usize, PipelineError> {
         self.stages.iter().position(|stage| stage.name == name).ok_or_else(|| {
-            let names = self.stages.iter().map(|stage| stage.name.as_str());
+            let mut names = self.stages.iter().map(|stage| stage.name.as_str());
+            // Of a stage with a matrix there are only variants.
+            let variant = names
+                .clone()
+                .find(|known| variant_parts(known).is_some_and(|(stage, _)| stage == name));
             PipelineError::UnknownStage {
                 name: name.to_owned(),
-                suggestion: most_similar(name, names).map(str::to_owned),
+                suggestion: variant.or_else(|| most_similar(name, &mut names)).map(str::to_owned),
             }
         })
     }

@@ -143,6 +143,59 @@ fn lineage_leads_back_to_the_recordings() {
     assert!(lineage.contains("simulate · run "), "{lineage}");
 }
 
+/// A result that many others were made from is told once.
+#[test]
+fn lineage_repeats_nothing() {
+    let mut text = "name: wide\nstages:\n  s0: { uses: cmd, command: echo 0 > $HEIMDALL_OUTPUT_OUT/x, outputs: { out: files } }\n".to_owned();
+    for stage in 1..24 {
+        let before = stage - 1;
+        text += &format!(
+            "  s{stage}: {{ uses: cmd, from: {{ a: s{before}, b: s{before} }}, command: echo {stage} > $HEIMDALL_OUTPUT_OUT/x, outputs: {{ out: files }} }}\n"
+        );
+    }
+    let workplace = Workplace::new(&text);
+    workplace.run(&[]).done();
+
+    let lineage = said(&workplace, &["lineage", "s23"]);
+
+    assert_eq!(lineage.matches("  as above").count(), 23, "{lineage}");
+    assert_eq!(lineage.matches("  cmd · run ").count(), 24, "{lineage}");
+}
+
+/// The manifest says how a result came to be.
+#[test]
+fn result_says_how_it_came_to_be() {
+    let workplace = small();
+    write_script(&workplace, "sleep 0.2; echo right > $HEIMDALL_OUTPUT_OUT/text");
+    workplace.run(&[]).done();
+
+    let folders = fs::read_dir(workplace.path(".heimdall/ac")).unwrap();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let manifests: Vec<Value> = files
+        .map(|file| serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap())
+        .collect();
+
+    assert_eq!(manifests.len(), 4);
+    for manifest in manifests {
+        let made = &manifest["manifest"]["provenance"];
+        for field in ["run", "host", "program", "binary", "started", "ended"] {
+            assert!(made[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {made}");
+        }
+        assert!(made["binary"].as_str().unwrap().contains("heimdall-pipeline, "), "{made}");
+        assert!(made["started"].as_str() < made["ended"].as_str(), "{made}");
+        assert_eq!((&made["pipeline"], &made["attempts"]), (&"small".into(), &1.into()));
+        assert!(made.get("resumed_from").is_none(), "{made}");
+        let peak_mb = made["memory_peak_bytes"].as_f64().unwrap() / 1e6;
+        // A shell takes little; what this program takes is told of stages that start none.
+        let limit_mb = if made["stage"] == "right" { 50.0 } else { 2000.0 };
+        assert!((0.1..limit_mb).contains(&peak_mb), "{made}");
+        assert_eq!(
+            made["inputs"].as_object().unwrap().is_empty(),
+            made["stage"] == "left" || made["stage"] == "right"
+        );
+    }
+}
+
 #[test]
 fn last_result_is_taken_where_it_is_asked_for() {
     let workplace = small();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 
-use crate::workplace::{RunJson, TINY, Workplace, ended};
+use crate::workplace::{RunJson, TINY, Workplace, ended, said};
 
 /// When a run is killed: after so many finished epochs since its start, and then after as long as it
 /// takes to look into a folder so many times, which may be within a batch, a validation, or while a
@@ -66,5 +66,7 @@ fn killed_training_ends_in_the_weights_of_an_unbroken_one() {
     let last = workplace.run(&ARGUMENTS);
 
     assert!(last.stderr.contains("goes on after epoch"), "{}", last.stderr);
+    let lineage = said(&workplace, &["lineage", "train"]);
+    assert!(lineage.contains("went on with the work of run "), "{lineage}");
     assert!(weights(&last.done()) == unbroken, "weights differ from those of an unbroken run");
 }

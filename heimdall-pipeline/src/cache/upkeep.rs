@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{Cache, Digest, Key, KeyLock, LockAttempt, Manifest, digest_of_file, list_files};
 use crate::PipelineError;
+use crate::replace::PART_SUFFIX;
 
 /// Name of the lock that every run shares, and that nothing is removed without.
 const USE_LOCK: &str = "use";
@@ -142,11 +143,19 @@ impl Cache {
         }
         let needed: HashSet<Digest> =
             kept.iter().flat_map(|entry| entry.manifest.blobs()).collect();
-        for (folder, is_needed) in [("cas", true), ("quarantine", false)] {
-            let folder = self.root.join(folder);
-            for inner in list_files(&folder)? {
+        let is_kept = |folder: &str, inner: &str| match folder {
+            "cas" => {
                 let digest = inner.rsplit('/').next().and_then(|name| name.parse().ok());
-                if is_needed && digest.is_some_and(|digest| needed.contains(&digest)) {
+                digest.is_some_and(|digest| needed.contains(&digest))
+            }
+            "quarantine" => false,
+            // Elsewhere only those that a killed process has not finished go.
+            _ => !inner.ends_with(PART_SUFFIX),
+        };
+        for name in ["cas", "quarantine", "ac", "copies", "runs", "stat"] {
+            let folder = self.root.join(name);
+            for inner in list_files(&folder)? {
+                if is_kept(name, &inner) {
                     continue;
                 }
                 let path = folder.join(inner);

@@ -1,9 +1,11 @@
 //! `lineage`: says how an artifact came to be, back to its recordings.
 
+use std::collections::HashSet;
+
 use clap::Args;
 
 use super::{CacheArgs, Surroundings};
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Key, Manifest, Provenance};
 use crate::{PipelineError, duration};
 
 /// Arguments of `lineage`.
@@ -31,39 +33,59 @@ impl LineageArgs {
             name: self.run.clone(),
             reason: format!("it left no result of stage `{}`", self.stage),
         })?;
-        let mut text = String::new();
-        tell(&cache, &key, &self.stage, 0, &mut text);
-        surroundings.print(&text)?;
+        let mut lineage = Lineage { cache: &cache, told: HashSet::new(), text: String::new() };
+        lineage.tell(&key, &self.stage, 0);
+        surroundings.print(&lineage.text)?;
         Ok(0)
     }
 }
 
-fn tell(cache: &Cache, key: &Key, name: &str, depth: usize, text: &mut String) {
-    let indent = "  ".repeat(depth);
-    let Some(manifest) = cache.read_manifest(key) else {
-        *text += &format!("{indent}{name} {}: not in the cache any more\n", key.short());
-        return;
-    };
-    let headline = manifest.headline.as_deref().unwrap_or_default();
-    *text += &format!(
-        "{indent}{name} {}  {} · run {}, {}, in {}  {headline}",
-        key.short(),
-        manifest.kind,
-        manifest.provenance.run,
-        manifest.provenance.started,
-        duration(manifest.seconds)
-    );
-    while text.ends_with(' ') {
-        text.pop();
-    }
-    text.push('\n');
-    for (part, value) in manifest.key_parts.iter() {
-        if let Some(source) = part.strip_prefix("external ") {
-            *text += &format!("{indent}  reads {source} {}\n", &value[..value.len().min(8)]);
+/// What has been told so far; each result is told once, however many others were made from it.
+struct Lineage<'a> {
+    cache: &'a Cache,
+    told: HashSet<Key>,
+    text: String,
+}
+
+impl Lineage<'_> {
+    fn tell(&mut self, key: &Key, name: &str, depth: usize) {
+        let indent = "  ".repeat(depth);
+        let Some(manifest) = self.cache.read_manifest(key) else {
+            self.line(&format!("{indent}{name} {}: not in the cache any more", key.short()));
+            return;
+        };
+        if !self.told.insert(*key) {
+            self.line(&format!("{indent}{name} {}  as above", key.short()));
+            return;
+        }
+        let Manifest { kind, provenance, seconds, headline, .. } = &manifest;
+        let Provenance { run, started, host, .. } = provenance;
+        let time = duration(*seconds);
+        let headline = headline.as_deref().unwrap_or_default();
+        self.line(&format!(
+            "{indent}{name} {}  {kind} · run {run}, {started}, in {time} on {host}  {headline}",
+            key.short()
+        ));
+        if let Some(git) = &provenance.git {
+            self.line(&format!("{indent}  at revision {git}"));
+        }
+        if let Some(before) = &provenance.resumed_from {
+            self.line(&format!("{indent}  went on with the work of run {before}"));
+        }
+        for (part, value) in manifest.key_parts.iter() {
+            if let Some(source) = part.strip_prefix("external ") {
+                let digest = &value[..value.len().min(8)];
+                self.line(&format!("{indent}  reads {source} {digest}"));
+            }
+        }
+        for (port, origin) in &provenance.inputs {
+            self.line(&format!("{indent}  {port}:"));
+            self.tell(&origin.key, &origin.stage, depth + 2);
         }
     }
-    for (port, origin) in &manifest.provenance.inputs {
-        *text += &format!("{indent}  {port}:\n");
-        tell(cache, &origin.key, &origin.stage, depth + 2, text);
+
+    fn line(&mut self, line: &str) {
+        self.text += line.trim_end();
+        self.text.push('\n');
     }
 }
