@@ -344,7 +344,7 @@ fn broken_definition_is_refused_with_its_place() {
         Broken {
             text: "stages:\n  a: { uses: simulate }\n  b: { uses: split, from: a }\n",
             place: Some((3, 27)),
-            message: "`a` is `Recordings`, but stage `b` still takes `features: Features`",
+            message: "`a` is `Recordings`, but stage `b` still takes `features: Features`, `test: Features`",
             help: None,
         },
         Broken {
