@@ -82,7 +82,8 @@ impl Cache {
                 self.quarantine(&path)?;
                 let what = match damage {
                     Damage::Checksum => "does not have its checksum",
-                    _ => "is not of this key",
+                    Damage::Unconfined => "names files outside of its outputs",
+                    Damage::Foreign | Damage::Outdated => "is not of this key",
                 };
                 return Ok(Lookup::Damaged(format!("the manifest {} {what}", key.short())));
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +123,8 @@ pub(super) enum Damage {
     Checksum,
     /// It is that of another key.
     Foreign,
+    /// It names files outside of its outputs.
+    Unconfined,
     /// Another version of this program wrote it.
     Outdated,
 }
@@ -173,7 +176,21 @@ impl Manifest {
         if manifest.key != *key {
             return Err(Damage::Foreign);
         }
+        if !manifest.is_confined() {
+            return Err(Damage::Unconfined);
+        }
         Ok(manifest)
+    }
+
+    /// Whether its files lie within its outputs: it may come from another machine.
+    fn is_confined(&self) -> bool {
+        let is_inside = |path: &str| {
+            !path.is_empty()
+                && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+        };
+        self.outputs.iter().all(|(port, output)| {
+            is_inside(port) && output.files.iter().all(|file| is_inside(&file.path))
+        })
     }
 }
 

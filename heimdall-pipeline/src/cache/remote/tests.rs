@@ -215,3 +215,21 @@ async fn damaged_result_is_not_taken_and_can_be_mended() {
         }
     }
 }
+
+/// A shared cache writes nowhere but into the outputs of its results.
+#[tokio::test]
+async fn file_outside_of_an_output_is_not_taken() {
+    for remote in remotes() {
+        for path in ["../evil", "/tmp/evil", "a/../../evil", ""] {
+            let (one, other) = (Machine::new(), Machine::new());
+            let mut manifest = one.publish("new");
+            let output = manifest.outputs.get_mut("features").unwrap();
+            output.files[0].path = path.to_owned();
+            one.push(&remote, &manifest).await;
+
+            let pulled = other.pull(&remote, &manifest.key).await;
+
+            assert!(matches!(pulled, Pulled::Damaged(_)), "{path}: {pulled:?}");
+        }
+    }
+}
