@@ -372,6 +372,25 @@ mod tests {
             }
         }
 
+        /// Linearity, as powers show it: those of the sum and of the difference of two signals add up
+        /// to twice those of the signals (the parallelogram law).
+        #[test]
+        fn powers_of_sum_and_difference_are_twice_those_of_the_parts(seed in 0_u64..100) {
+            let (a, b) = (gaussian_noise(200, seed), gaussian_noise(200, seed + 1_000));
+            let both = |sign: f32| a.iter().zip(&b).map(|(a, b)| a + b * sign).collect::<Vec<_>>();
+            let stft = stft(64, 16, true);
+            let spectrum = |samples: &[Complex32]| stft.spectrogram(samples).unwrap().psd;
+
+            let (sum, difference) = (spectrum(&both(1.0)), spectrum(&both(-1.0)));
+
+            let mean = sum.iter().sum::<f32>() / sum.len() as f32;
+            let parts = spectrum(&a).into_iter().zip(spectrum(&b));
+            for ((sum, difference), (a, b)) in sum.iter().zip(&difference).zip(parts) {
+                // Sums of samples in single precision are off by 6e-8 of the largest.
+                prop_assert!((sum + difference - 2.0 * (a + b)).abs() < 1e-5 * mean);
+            }
+        }
+
         /// A signal that is delayed by whole hops has the same frames, bit for bit.
         #[test]
         fn delay_by_whole_hops_moves_the_frames(hops in 1_usize..5, seed in 0_u64..100) {

@@ -1,12 +1,13 @@
 //! Files that a command writes where it is told to.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
 use crate::PipelineError;
+use crate::replace::Replacement;
 
 /// A place for a file: free, or taken by a file that may be replaced.
 #[derive(Clone, Debug)]
@@ -55,61 +56,20 @@ impl OutputPlace {
         Ok(Self { path: path.to_owned(), target })
     }
 
-    /// The place as it was given.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Begins a file at the place.
+    pub(crate) fn begin(&self) -> Result<Replacement, PipelineError> {
+        Replacement::begin(&self.target).map_err(|error| self.failed(error))
     }
 
-    /// Starts on a file beside the place.
-    pub(crate) fn draft(&self) -> Result<OutputDraft, PipelineError> {
-        let name = self.target.file_name().expect("checked when the place was made");
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
-        let written = folder_of(&self.target).join(hidden);
-        let file = File::create_new(&written).map_err(PipelineError::io("write", &self.path))?;
-        Ok(OutputDraft { place: self.clone(), written: Some(written), file })
+    /// Makes an error of one in writing at the place.
+    pub(crate) fn failed(&self, error: io::Error) -> PipelineError {
+        PipelineError::io("write", &self.path)(error)
     }
 
     /// Writes a whole file.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), PipelineError> {
-        let draft = self.draft()?;
-        draft.file().write_all(bytes).map_err(PipelineError::io("write", &self.path))?;
-        draft.publish()
-    }
-}
-
-/// A file that is not yet at its place; one that is given up is removed.
-#[derive(Debug)]
-pub(crate) struct OutputDraft {
-    place: OutputPlace,
-    /// Where it is until then.
-    written: Option<PathBuf>,
-    file: File,
-}
-
-impl OutputDraft {
-    /// The file.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Moves the file to its place.
-    pub(crate) fn publish(mut self) -> Result<(), PipelineError> {
-        let written = self.written.as_ref().expect("it was not published before");
-        fs::rename(written, &self.place.target)
-            .map_err(PipelineError::io("write", &self.place.path))?;
-        self.written = None;
-        Ok(())
-    }
-}
-
-impl Drop for OutputDraft {
-    fn drop(&mut self) {
-        if let Some(written) = &self.written {
-            // Whatever stopped the writing is what is told.
-            let _ = fs::remove_file(written);
-        }
+        let mut file = self.begin()?;
+        file.file().write_all(bytes).and_then(|()| file.finish()).map_err(|e| self.failed(e))
     }
 }
 
@@ -144,13 +104,13 @@ mod tests {
         }
         for name in ["dangling", "nowhere/x", "input/x"] {
             let told = refusal(&folder.path().join(name), &inputs);
-            assert!(told.starts_with("cannot write ") && !told.contains(".part"), "{told}");
+            assert!(told.starts_with("cannot write ") && !told.contains("part"), "{told}");
         }
         assert!(refusal(Path::new(""), &inputs).contains("the name of a file"));
     }
 
     #[test]
-    fn draft_replaces_a_file_when_it_is_whole() {
+    fn file_is_replaced_when_the_new_one_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("x"), folder.path().join("link"));
         fs::write(&path, "old").unwrap();
@@ -163,7 +123,7 @@ mod tests {
                 .collect::<std::collections::BTreeSet<_>>()
         };
 
-        drop(place.draft().unwrap());
+        drop(place.begin().unwrap());
         assert_eq!((fs::read(&path).unwrap(), names().len()), (b"old".to_vec(), 2));
 
         place.write(b"new").unwrap();

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 use heimdall_data::npy_table_header;
 
 use crate::PipelineError;
-use crate::output::{OutputDraft, OutputPlace};
+use crate::output::OutputPlace;
+use crate::replace::Replacement;
 
 /// Values that are kept until they are written.
 const PENDING_MAX: usize = 1 << 22;
@@ -13,7 +14,7 @@ const PENDING_MAX: usize = 1 << 22;
 /// Writes `float32` arrays of NumPy, `[rows, frames]`, in bounded memory.
 pub(super) struct ArrayWriter {
     place: OutputPlace,
-    draft: Option<OutputDraft>,
+    file: Option<Replacement>,
     rows: usize,
     frames: usize,
     /// Frames that are written.
@@ -26,7 +27,7 @@ pub(super) struct ArrayWriter {
 
 impl ArrayWriter {
     pub(super) fn new(place: OutputPlace, rows: usize, frames: usize) -> Self {
-        Self { place, draft: None, rows, frames, written: 0, pending: Vec::new(), error: None }
+        Self { place, file: None, rows, frames, written: 0, pending: Vec::new(), error: None }
     }
 
     /// Takes the next frame, `[rows]`; what goes wrong is told by [`Self::check`].
@@ -47,20 +48,20 @@ impl ArrayWriter {
         self.check()?;
         self.flush()?;
         assert_eq!(self.written, self.frames, "there are as many frames as were announced");
-        self.draft.expect("it was flushed").publish()
+        let file = self.file.take().expect("it was flushed");
+        file.finish().map_err(|error| self.place.failed(error))
     }
 
     /// Writes the pending frames, a piece of each row.
     fn flush(&mut self) -> Result<(), PipelineError> {
         let header = npy_table_header(self.rows, self.frames);
         let pending = std::mem::take(&mut self.pending);
-        let draft = match &mut self.draft {
-            Some(draft) => draft,
-            none => none.insert(self.place.draft()?),
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.place.begin()?),
         };
-        let write = |bytes: &[u8], offset: u64| {
-            let written = draft.file().write_all_at(bytes, offset);
-            written.map_err(PipelineError::io("write", self.place.path()))
+        let mut write = |bytes: &[u8], offset: u64| {
+            file.file().write_all_at(bytes, offset).map_err(|error| self.place.failed(error))
         };
         write(&header, 0)?;
         let mut piece = Vec::new();
