@@ -1,5 +1,6 @@
 //! What earlier runs did: one small file for each, in the order of time.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -144,16 +145,28 @@ impl Cache {
         self.read_run(id).ok_or_else(|| unknown("its record cannot be read"))
     }
 
-    /// Returns the key of the latest result of a stage, and the run that it is from.
-    pub(crate) fn latest_key(
+    /// Returns the key of the latest result of each of these stages that has had one. No more runs
+    /// are read than it takes to find them.
+    pub(crate) fn latest_keys<'a>(
         &self,
         pipeline: &str,
-        stage: &str,
-    ) -> Result<Option<(String, Key)>, PipelineError> {
-        Ok(self.runs()?.filter(|record| record.pipeline == pipeline).find_map(|record| {
-            let found = record.stage(stage).filter(|found| found.has_result())?;
-            Some((record.run.clone(), found.key?))
-        }))
+        stages: impl Iterator<Item = &'a str>,
+    ) -> Result<HashMap<String, Key>, PipelineError> {
+        let mut wanted: HashSet<&str> = stages.collect();
+        let mut latest = HashMap::new();
+        for record in self.runs()?.filter(|record| record.pipeline == pipeline) {
+            for found in record.stages.iter().filter(|found| found.has_result()) {
+                if let Some(key) = found.key
+                    && wanted.remove(found.stage.as_str())
+                {
+                    latest.insert(found.stage.clone(), key);
+                }
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        Ok(latest)
     }
 
     fn read_run(&self, id: &str) -> Option<RunRecord> {

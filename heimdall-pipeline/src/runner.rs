@@ -10,7 +10,7 @@ mod run_stage;
 mod selection;
 mod sharing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::PipelineError;
-use crate::cache::{Cache, Digest, KeyLock, Manifest};
+use crate::cache::{Cache, Digest, Key, KeyLock, KeyParts, Manifest};
 use crate::event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
 use crate::fault::FaultPoint;
 use crate::history::{RunRecord, StageRecord};
@@ -176,6 +176,10 @@ struct Run<'a> {
     /// Results so far, by the position of their stages.
     results: Vec<OnceLock<Arc<Manifest>>>,
     reports: Vec<OnceLock<StageReport>>,
+    /// Key of the latest result that each stage has had, by name; found when it is asked for.
+    latest: OnceLock<HashMap<String, Key>>,
+    /// What decided the results in the cache, by parameters; found when it is asked for.
+    kept: OnceLock<HashMap<String, Vec<KeyParts>>>,
 }
 
 impl<'a> Run<'a> {
@@ -218,6 +222,8 @@ impl<'a> Run<'a> {
             begun,
             results: (0..spec.stages.len()).map(|_| OnceLock::new()).collect(),
             reports: (0..spec.stages.len()).map(|_| OnceLock::new()).collect(),
+            latest: OnceLock::new(),
+            kept: OnceLock::new(),
         })
     }
 

@@ -111,6 +111,11 @@ impl KeyParts {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Returns the parameters of the stage, as text.
+    pub(crate) fn parameters(&self) -> &str {
+        self.0.get("parameters").map_or("", String::as_str)
+    }
+
     pub(crate) fn key(&self) -> Key {
         let mut hasher = blake3::Hasher::new();
         update(&mut hasher, KEY_DOMAIN);

@@ -1,5 +1,6 @@
 //! What a run would do, and why, without doing it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +10,7 @@ use super::explain::{Change, differences, leaves};
 use super::identity::UNKNOWN;
 use super::{Mode, Run, RunOptions};
 use crate::PipelineError;
-use crate::cache::{KeyParts, Lookup, Manifest};
+use crate::cache::{Key, KeyParts, Lookup, Manifest};
 use crate::event::EventSink;
 use crate::spec::PipelineSpec;
 
@@ -162,8 +163,8 @@ impl Run<'_> {
             return Ok(Explanation { planned, made, decided_by });
         }
 
-        let before = self.cache.latest_key(&self.spec.name, &stage)?;
-        let before = before.and_then(|(_, key)| self.cache.read_manifest(&key));
+        let before = self.latest_key(position)?;
+        let before = before.and_then(|key| self.cache.read_manifest(&key));
         let is_certain = mode == Mode::Rerun || waits_for.is_none() || !self.may_exist(&parts)?;
         let mut planned = says(if is_certain { Forecast::Run } else { Forecast::Maybe });
         if let Some(before) = &before {
@@ -184,8 +185,8 @@ impl Run<'_> {
 
     /// Returns what is not as it was when a stage last had a result, as the end of a sentence.
     pub(super) fn changed_since(&self, position: usize) -> String {
-        let latest = self.cache.latest_key(&self.spec.name, self.name(position));
-        let before = latest.ok().flatten().and_then(|(_, key)| self.cache.read_manifest(&key));
+        let latest = self.latest_key(position).ok().flatten();
+        let before = latest.and_then(|key| self.cache.read_manifest(&key));
         let (Some(before), Ok(parts)) = (before, self.key_parts(position)) else {
             return String::new();
         };
@@ -212,16 +213,41 @@ impl Run<'_> {
     /// Whether the cache has a result that would be taken for one value or another of the inputs
     /// that are not known yet.
     fn may_exist(&self, parts: &KeyParts) -> Result<bool, PipelineError> {
-        let fits = |manifest: Manifest| {
-            let known = manifest.key_parts.iter().map(|(name, _)| name);
-            known.eq(parts.iter().map(|(name, _)| name))
-                && manifest
-                    .key_parts
+        let fits = |before: &KeyParts| {
+            before.iter().map(|(name, _)| name).eq(parts.iter().map(|(name, _)| name))
+                && before
                     .iter()
                     .zip(parts.iter())
                     .all(|((_, before), (_, now))| now == UNKNOWN || before == now)
         };
-        Ok(self.cache.keys()?.iter().filter_map(|key| self.cache.read_manifest(key)).any(fits))
+        let kept = self.kept()?.get(parts.parameters());
+        Ok(kept.is_some_and(|kept| kept.iter().any(fits)))
+    }
+
+    /// Returns what decided the results in the cache, by the parameters among it.
+    fn kept(&self) -> Result<&HashMap<String, Vec<KeyParts>>, PipelineError> {
+        if let Some(kept) = self.kept.get() {
+            return Ok(kept);
+        }
+        let mut kept: HashMap<String, Vec<KeyParts>> = HashMap::new();
+        for manifest in self.cache.keys()?.iter().filter_map(|key| self.cache.read_manifest(key)) {
+            let parts = manifest.key_parts;
+            kept.entry(parts.parameters().to_owned()).or_default().push(parts);
+        }
+        Ok(self.kept.get_or_init(|| kept))
+    }
+
+    /// Returns the key of the latest result that a stage has had.
+    pub(super) fn latest_key(&self, position: usize) -> Result<Option<Key>, PipelineError> {
+        let latest = match self.latest.get() {
+            Some(latest) => latest,
+            None => {
+                let names = self.spec.stages.iter().map(|stage| stage.name.as_str());
+                let latest = self.cache.latest_keys(&self.spec.name, names)?;
+                self.latest.get_or_init(|| latest)
+            }
+        };
+        Ok(latest.get(self.name(position)).copied())
     }
 
     /// Whether all readable copies of a result are as they should be.

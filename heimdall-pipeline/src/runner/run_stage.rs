@@ -103,8 +103,7 @@ impl Run<'_> {
         if !self.options.frozen {
             return Err(not_cached(false));
         }
-        let latest = self.cache.latest_key(&self.spec.name, &stage)?;
-        let (_, key) = latest.ok_or_else(|| not_cached(true))?;
+        let key = self.latest_key(position)?.ok_or_else(|| not_cached(true))?;
         let manifest = self.look_up(position, &key).await?.ok_or_else(|| not_cached(true))?;
         let mut report = self.deliver(position, &manifest, StageState::Cached).await?;
         report.frozen = true;
