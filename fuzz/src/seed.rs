@@ -100,6 +100,7 @@ fn exported(extension: &str) -> Vec<u8> {
             position: Some(position),
             frequency_hz: 77_500.0,
             start: START,
+            waveform: Some("cw".to_owned()),
             recordings: vec![entry],
         };
         recordings.catalog().add_events(&[event]).await.expect("a new event");

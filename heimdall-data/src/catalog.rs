@@ -23,6 +23,8 @@ pub struct EventEntry {
     pub frequency_hz: f64,
     /// When it began.
     pub start: UtcTime,
+    /// What was transmitted, such as `nbfm_voice`; `None` if nobody knows.
+    pub waveform: Option<String>,
     /// At most one recording of each receiver.
     pub recordings: Vec<RecordingEntry>,
 }

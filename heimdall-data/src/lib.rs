@@ -47,5 +47,5 @@ pub use recording::{
     check_recording, export_sigmf, npy_table_header, read_npy, read_recording, write_npy,
 };
 pub use shard::{EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, Precision, ShardWriter};
-pub use split::{Part, SplitBy, SplitConfig, SplitLists, SplitRatio, split};
+pub use split::{Part, SplitBy, SplitConfig, SplitLists, SplitRatio, groups, split};
 pub use store::Recordings;

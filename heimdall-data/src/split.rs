@@ -183,6 +183,20 @@ impl SplitConfig {
     }
 }
 
+/// Names the group of each event that a split never cuts; `None` where its position is unknown.
+///
+/// # Errors
+///
+/// - [`DataError::InvalidSplit`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
+/// - [`DataError::NoTime`] if periods of time are to be kept, and an event has no time.
+pub fn groups(
+    labels: &[EventLabel],
+    config: &SplitConfig,
+) -> Result<Vec<Option<String>>, DataError> {
+    config.validate()?;
+    labels.iter().map(|label| config.group(label)).collect()
+}
+
 /// Divides events into parts, cutting no group.
 ///
 /// Groups are put into an order that depends on the seed and on their names alone, and dealt out by
@@ -203,9 +217,7 @@ impl SplitConfig {
 /// - [`DataError::EmptyPart`] if a part has a ratio above zero, but there are too few groups for it
 ///   to get one.
 pub fn split(labels: &[EventLabel], config: &SplitConfig) -> Result<Vec<Part>, DataError> {
-    config.validate()?;
-    let groups: Vec<Option<String>> =
-        labels.iter().map(|label| config.group(label)).collect::<Result<_, _>>()?;
+    let groups = groups(labels, config)?;
     let names: BTreeSet<&str> = groups.iter().flatten().map(String::as_str).collect();
 
     let mut parts: HashMap<&str, Part> = config.lists.entries().collect();

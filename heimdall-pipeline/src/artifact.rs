@@ -18,6 +18,9 @@ pub enum ArtifactKind {
     Model,
     /// A folder with `evaluation.json`, `report.html` and its figures.
     Evaluation,
+    /// A folder with `hold-out.json` and `report.html`: how good networks are on groups that they have
+    /// never seen.
+    HoldOut,
     /// A folder with `model.onnx` and what belongs to it.
     Onnx,
     /// A folder with `fix.json` and `report.html`: where a transmitter was found.
@@ -36,6 +39,7 @@ impl ArtifactKind {
             Self::Features => "Features",
             Self::Model => "Model",
             Self::Evaluation => "Evaluation",
+            Self::HoldOut => "HoldOut",
             Self::Onnx => "Onnx",
             Self::Fix => "Fix",
             Self::Registration => "Registration",
@@ -48,9 +52,9 @@ impl ArtifactKind {
     pub fn format_version(self) -> u32 {
         match self {
             Self::Evaluation => 3,
-            Self::Features => 2,
-            Self::Recordings
-            | Self::Model
+            Self::Features | Self::Recordings => 2,
+            Self::Model
+            | Self::HoldOut
             | Self::Onnx
             | Self::Fix
             | Self::Registration

@@ -73,8 +73,8 @@ pub use spec::{
     TrackingSpec, schema,
 };
 pub use stage::{
-    CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, ImportStage,
-    ImportTablesStage, LocateStage, PipelineFacts, RegisterStage, ReportConfig,
+    CmdStage, CommandLine, EvaluateStage, ExportStage, ExtractStage, FixConfig, HoldOutStage,
+    ImportStage, ImportTablesStage, LocateStage, PipelineFacts, RegisterStage, ReportConfig,
     SimulateFeaturesStage, SimulateStage, SimulationDepth, SplitStage, Stage, StageContext,
     StageKind, StageLogs, StageOutput, StageProgress, TrainStage,
 };

@@ -3,6 +3,7 @@
 mod chart;
 mod evaluation;
 mod fix;
+mod hold_out;
 mod interval;
 mod map;
 mod page;
@@ -11,4 +12,5 @@ mod spectrogram;
 
 pub(crate) use evaluation::{EvaluationReport, evaluation_report};
 pub(crate) use fix::fix_page;
+pub(crate) use hold_out::hold_out_report;
 pub(crate) use pipeline::pipeline_page;

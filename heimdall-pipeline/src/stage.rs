@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod extract;
 mod fix;
+mod hold_out;
 mod import;
 mod import_tables;
 mod locate;
@@ -20,6 +21,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use heimdall_train::TrainConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,6 +36,7 @@ pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
 pub use extract::ExtractStage;
 pub use fix::FixConfig;
+pub use hold_out::HoldOutStage;
 pub use import::ImportStage;
 pub use import_tables::ImportTablesStage;
 pub use locate::LocateStage;
@@ -41,6 +44,7 @@ pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use log::StageLogs;
 pub(crate) use log::{StageLog, spawn_blocking};
 pub use register::RegisterStage;
+pub(crate) use simulate::LATENTS_FILE;
 pub use simulate::SimulateStage;
 pub use simulate_features::{SimulateFeaturesStage, SimulationDepth};
 pub use split::SplitStage;
@@ -66,6 +70,8 @@ pub enum StageKind {
     Train,
     /// Recalibrates a network and measures how good it is.
     Evaluate,
+    /// Holds groups of events out in turn, and trains on the others.
+    HoldOut,
     /// Writes a network as ONNX and compares the two.
     Export,
     /// Enters a model into the registry.
@@ -90,7 +96,7 @@ const fn output(name: &'static str, kind: ArtifactKind) -> OutputPort {
 
 impl StageKind {
     /// All kinds, in the order in which a pipeline usually has them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Simulate,
         Self::SimulateFeatures,
         Self::Import,
@@ -99,6 +105,7 @@ impl StageKind {
         Self::Split,
         Self::Train,
         Self::Evaluate,
+        Self::HoldOut,
         Self::Export,
         Self::Register,
         Self::Locate,
@@ -116,6 +123,7 @@ impl StageKind {
             Self::Split => "split",
             Self::Train => "train",
             Self::Evaluate => "evaluate",
+            Self::HoldOut => "hold_out",
             Self::Export => "export",
             Self::Register => "register",
             Self::Locate => "locate",
@@ -135,6 +143,7 @@ impl StageKind {
             Self::SimulateFeatures
             | Self::Import
             | Self::ImportTables
+            | Self::HoldOut
             | Self::Register
             | Self::Locate
             | Self::Cmd => 1,
@@ -154,6 +163,7 @@ impl StageKind {
             | Self::Extract
             | Self::Train
             | Self::Evaluate
+            | Self::HoldOut
             | Self::Export
             | Self::Locate => true,
             Self::Import | Self::ImportTables | Self::Split | Self::Register | Self::Cmd => false,
@@ -185,6 +195,7 @@ impl StageKind {
                     ]
                 }
             }
+            Self::HoldOut => const { &[required("features", Features)] },
             Self::Export => const { &[required("model", Model), required("samples", Features)] },
             Self::Register => {
                 const {
@@ -200,7 +211,9 @@ impl StageKind {
 
     /// Returns what the kind makes; what a `cmd` stage makes is up to its `outputs:`.
     pub fn outputs(self) -> &'static [OutputPort] {
-        use ArtifactKind::{Evaluation, Features, Fix, Model, Onnx, Recordings, Registration};
+        use ArtifactKind::{
+            Evaluation, Features, Fix, HoldOut, Model, Onnx, Recordings, Registration,
+        };
         match self {
             Self::Simulate | Self::Import => const { &[output("recordings", Recordings)] },
             Self::Extract | Self::SimulateFeatures => const { &[output("features", Features)] },
@@ -219,6 +232,7 @@ impl StageKind {
             }
             Self::Train => const { &[output("model", Model)] },
             Self::Evaluate => const { &[output("model", Model), output("evaluation", Evaluation)] },
+            Self::HoldOut => const { &[output("hold_out", HoldOut)] },
             Self::Export => const { &[output("onnx", Onnx)] },
             Self::Register => const { &[output("registration", Registration)] },
             Self::Locate => const { &[output("fix", Fix)] },
@@ -257,6 +271,8 @@ pub enum Stage {
     Train(Box<TrainStage>),
     /// Recalibrates a network and measures how good it is.
     Evaluate(EvaluateStage),
+    /// Holds groups of events out in turn, and trains on the others.
+    HoldOut(Box<HoldOutStage>),
     /// Writes a network as ONNX and compares the two.
     Export(ExportStage),
     /// Enters a model into the registry.
@@ -279,6 +295,7 @@ macro_rules! each {
             Stage::Split($config) => $body,
             Stage::Train($config) => $body,
             Stage::Evaluate($config) => $body,
+            Stage::HoldOut($config) => $body,
             Stage::Export($config) => $body,
             Stage::Register($config) => $body,
             Stage::Locate($config) => $body,
@@ -304,6 +321,7 @@ impl Stage {
             StageKind::Split => Self::Split(Deserialize::deserialize(deserializer)?),
             StageKind::Train => Self::Train(Deserialize::deserialize(deserializer)?),
             StageKind::Evaluate => Self::Evaluate(Deserialize::deserialize(deserializer)?),
+            StageKind::HoldOut => Self::HoldOut(Deserialize::deserialize(deserializer)?),
             StageKind::Export => Self::Export(Deserialize::deserialize(deserializer)?),
             StageKind::Register => Self::Register(Deserialize::deserialize(deserializer)?),
             StageKind::Locate => Self::Locate(Deserialize::deserialize(deserializer)?),
@@ -322,6 +340,7 @@ impl Stage {
             Self::Split(_) => StageKind::Split,
             Self::Train(_) => StageKind::Train,
             Self::Evaluate(_) => StageKind::Evaluate,
+            Self::HoldOut(_) => StageKind::HoldOut,
             Self::Export(_) => StageKind::Export,
             Self::Register(_) => StageKind::Register,
             Self::Locate(_) => StageKind::Locate,
@@ -354,6 +373,10 @@ impl Stage {
             // Where its code is found is in the name that its content goes by.
             Self::Cmd(_) => fields.remove("sources"),
             Self::Train(_) => fields.remove("pretrained"),
+            Self::HoldOut(_) => {
+                let train = fields.get_mut("train").and_then(Value::as_object_mut);
+                train.and_then(|train| train.remove("pretrained"))
+            }
             _ => None,
         };
         parameters
@@ -371,10 +394,8 @@ impl Stage {
             }
             Self::Simulate(simulate) => table(simulate.receivers.as_ref()),
             Self::SimulateFeatures(simulate) => table(simulate.receivers.as_ref()),
-            Self::Train(train) => {
-                let pretrained = train.config.pretrained.iter();
-                pretrained.map(|path| ("pretrained".to_owned(), path.clone())).collect()
-            }
+            Self::Train(train) => pretrained(&train.config),
+            Self::HoldOut(hold_out) => pretrained(&hold_out.config.train),
             Self::Cmd(cmd) => {
                 let source = |path: &PathBuf| (path.display().to_string(), path.clone());
                 cmd.sources.iter().map(source).collect()
@@ -401,6 +422,11 @@ impl Stage {
     pub async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         each!(self, config => config.run(context).await)
     }
+}
+
+/// The weights that training starts from, if there are any.
+fn pretrained(config: &TrainConfig) -> Vec<(String, PathBuf)> {
+    config.pretrained.iter().map(|path| ("pretrained".to_owned(), path.clone())).collect()
 }
 
 /// The table of receivers, if there is one.

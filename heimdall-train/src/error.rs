@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use burn::store::RecordError;
-use heimdall_data::{DataError, Part};
+use heimdall_data::{DataError, Part, SplitBy};
 use heimdall_geo::GeoError;
 use heimdall_model::{Backbone, ModelError};
 use thiserror::Error;
@@ -40,6 +40,20 @@ pub enum TrainError {
         expected: usize,
         /// Events that there are.
         actual: usize,
+    },
+
+    /// There are too few groups to hold one out, or too many for a training each.
+    #[error(
+        "{actual} groups by {by} cannot be held out in turn: it takes at least 2, and \
+         `groups_max` is {groups_max}"
+    )]
+    HeldOutGroups {
+        /// What makes a group.
+        by: SplitBy,
+        /// Groups that there are.
+        actual: usize,
+        /// Most groups that are asked for.
+        groups_max: usize,
     },
 
     /// Two sets, or a set and a network, are not of the same features.

@@ -42,6 +42,7 @@ mod evaluation;
 mod event;
 mod file;
 mod gradient;
+mod hold_out;
 mod loss;
 mod optimizer;
 mod predict;
@@ -63,6 +64,10 @@ pub use evaluation::{
     ReceiverLoss, ShiftComparison, ShiftConfig, ShiftQuantity,
 };
 pub use event::{EpochSummary, TrainEvent};
+pub use hold_out::{
+    HOLD_OUT_FILE, HOLD_OUT_FORMAT_VERSION, HeldOutGroup, HeldOutTraining, HoldOut, HoldOutConfig,
+    hold_out,
+};
 pub use loss::LossConfig;
 pub use optimizer::{OptimizerKind, optimizer};
 pub use schedule::{ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig, ScheduleConfig};

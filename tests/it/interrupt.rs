@@ -18,11 +18,12 @@ use crate::small::SMALL;
 use crate::workplace::TINY;
 
 /// Kinds that say how far they have come.
-const REPORTING: [StageKind; 5] = [
+const REPORTING: [StageKind; 6] = [
     StageKind::Simulate,
     StageKind::SimulateFeatures,
     StageKind::Extract,
     StageKind::Train,
+    StageKind::HoldOut,
     StageKind::Locate,
 ];
 
@@ -43,6 +44,13 @@ stages:
   measurements:
     uses: import_tables
     path: ${data}
+  blocks:
+    uses: hold_out
+    from: measurements.features
+    by: block
+    block_km: 25
+    others: { by: event }
+    train: { epochs: 1, model: { backbone: mlp, head_width: 8 } }
 ";
 
 /// When a stage is interrupted.
@@ -205,15 +213,15 @@ async fn simulation_of_features_can_be_interrupted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn import_of_tables_can_be_interrupted() {
+async fn tables_can_be_interrupted() {
     let (place, uninterrupted) = (Place::new(TABLES), Place::new(TABLES));
     for place in [&place, &uninterrupted] {
-        locate_tables::write_tables(&place.path("recordings"), 20, 1);
+        locate_tables::write_tables(&place.path("recordings"), 120, 1);
     }
 
     let kinds = interrupt_everywhere(&place).await;
 
-    assert_eq!(kinds, ["import_tables"]);
+    assert_eq!(kinds, ["import_tables", "hold_out"]);
     assert_like_uninterrupted(&place, &uninterrupted).await;
 }
 

@@ -12,6 +12,8 @@ use heimdall_geo::{Position, Receiver};
 use num_complex::Complex32;
 use tempfile::tempdir;
 
+use crate::workplace::Workplace;
+
 /// Samples of a receiver, and when it took the first one.
 fn samples(receiver: usize) -> Vec<Complex32> {
     (0..1000).map(|n| Complex32::from_polar(0.3, (n * (receiver + 1)) as f32)).collect()
@@ -53,6 +55,7 @@ async fn write_recordings(folder: &Path) {
         position: Position::new(46.75, 8.0).ok(),
         frequency_hz: 145.5e6,
         start: start(0),
+        waveform: Some("cw".to_owned()),
         recordings: entries,
     };
     recordings.catalog().add_receivers(&receivers).await.unwrap();
@@ -91,10 +94,53 @@ async fn exported_recordings_can_be_imported() {
     import_folder(&collections, &back, &config).await.unwrap();
     let event = back.catalog().events().await.unwrap().remove(0);
     assert_eq!((event.id.as_str(), event.recordings.len()), ("event", 2));
+    assert_eq!(event.waveform.as_deref(), Some("cw"));
     for (index, entry) in event.recordings.iter().enumerate() {
         let recording = back.load(entry).await.unwrap();
         assert_eq!(recording.samples, samples(index));
         assert_eq!(recording.start, start(index));
+    }
+}
+
+/// A simulated world goes out as SigMF and comes back: samples, places, waveforms; and the truth, one
+/// event a line, lies beside.
+#[tokio::test]
+async fn simulated_world_is_readable_by_others() {
+    let workplace = Workplace::new(
+        "
+name: world
+stages:
+  recordings:
+    uses: simulate
+    world: { sessions: 5, events_per_session: 2, seed: 3, sample_rate_hz: 16000, duration_s: 0.15 }
+",
+    );
+    let run = workplace.run(&[]).done();
+    let folder = &run.stages["recordings"].outputs["recordings"];
+    let collections = workplace.path("sigmf");
+
+    let told = export(folder, &collections).unwrap();
+
+    assert!(told.starts_with("10 collections"), "{told}");
+    let own = Recordings::open(folder).await.unwrap();
+    let back = Recordings::in_memory().await.unwrap();
+    let config = ImportConfig { format: ImportFormat::Sigmf, strict: true, ..Default::default() };
+    import_folder(&collections, &back, &config).await.unwrap();
+    let events = own.catalog().events().await.unwrap();
+    let imported = back.catalog().events().await.unwrap();
+    assert_eq!(own.catalog().receivers().await.unwrap(), back.catalog().receivers().await.unwrap());
+    let latents = std::fs::read_to_string(collections.join("latents.jsonl")).unwrap();
+    assert_eq!((events.len(), imported.len(), latents.lines().count()), (10, 10, 10));
+    for ((event, other), latents) in events.iter().zip(&imported).zip(latents.lines()) {
+        let bare = |event: &EventEntry| EventEntry { recordings: Vec::new(), ..event.clone() };
+        assert_eq!(bare(event), bare(other));
+        let latents: heimdall_sim::EventLatents = serde_json::from_str(latents).unwrap();
+        assert_eq!(event.waveform.as_deref(), Some(latents.waveform.name()));
+        assert_eq!((event.start, event.position), (latents.start, Some(latents.position)));
+        assert!(!event.recordings.is_empty());
+        for (entry, other) in event.recordings.iter().zip(&other.recordings) {
+            assert_eq!(own.load(entry).await.unwrap(), back.load(other).await.unwrap());
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::workplace::{Ended, RunJson, Workplace};
 fn run(workplace: &Workplace, arguments: &[&str]) -> Ended {
     let pipeline = root().join("pipelines/powder.yaml");
     let own = ["run", pipeline.to_str().unwrap(), "--json"];
-    let output = workplace.command(&[&own, arguments].concat()).output().unwrap();
+    let output = workplace.command(&[&own[..], arguments].concat()).output().unwrap();
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -22,7 +22,9 @@ fn run(workplace: &Workplace, arguments: &[&str]) -> Ended {
 }
 
 /// The arguments for tables of a square of 40 km, and little training.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 10] = [
+    "--until",
+    "evaluate",
     "--set",
     "vars.data=own",
     "--set",
@@ -114,6 +116,41 @@ fn other_folder_tests_and_is_told_to_differ_where_it_does() {
     assert_eq!(gained["shift"]["differs"], true, "{}", gained["shift"]);
     assert!(report.contains("do not look like the training events"), "{report}");
     assert!(report.contains("middle"), "{report}");
+}
+
+/// Three days, of which each is located by a network that learned from the two others.
+#[test]
+fn days_are_held_out_in_turn() {
+    let workplace = Workplace::new("");
+    write_tables(&workplace.path("own"), 150, 1);
+    changed(&workplace.path("own/events.csv"), |text| {
+        let timed = |(index, line): (usize, &str)| match index {
+            0 => format!("{line},time\n"),
+            _ => format!("{line},2022-07-0{}T08:{:02}:00Z\n", 1 + index % 3, index % 60),
+        };
+        text.lines().enumerate().map(timed).collect()
+    });
+    let set = ["vars.data=own", "vars.epochs=2", "days.others.block_km=4"];
+    let set: Vec<&str> = set.iter().flat_map(|assignment| ["--set", assignment]).collect();
+
+    let run = run(&workplace, &[&["--until", "days"], &set[..]].concat()).done();
+
+    let stage = &run.stages["days"];
+    let folder = &stage.outputs["hold_out"];
+    let json: Value =
+        serde_json::from_slice(&fs::read(folder.join("hold-out.json")).unwrap()).unwrap();
+    let groups = json["groups"].as_array().unwrap();
+    let named: Vec<_> = groups
+        .iter()
+        .map(|group| {
+            (group["name"].as_str().unwrap(), group["metrics"]["events"].as_f64().unwrap())
+        })
+        .collect();
+    let day = ["2022-07-01T00:00:00Z", "2022-07-02T00:00:00Z", "2022-07-03T00:00:00Z"];
+    assert_eq!(named, day.map(|day| (day, 50.0)));
+    assert!((stage.metrics["events"] - 150.0).abs() < 1e-9);
+    let report = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(day.iter().all(|day| report.contains(day)), "{report}");
 }
 
 #[test]

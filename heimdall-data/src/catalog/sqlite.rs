@@ -243,7 +243,7 @@ impl Catalog {
         let events: Vec<EventRow> = sqlx::query_as(
             "SELECT events.id, events.session, sessions.source,
                     sources.latitude_deg, sources.longitude_deg,
-                    events.frequency_hz, events.start_s, events.start_ns
+                    events.frequency_hz, events.start_s, events.start_ns, events.waveform
              FROM events
              JOIN sessions ON sessions.name = events.session
              JOIN sources ON sources.name = sessions.source

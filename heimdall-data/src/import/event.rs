@@ -121,6 +121,7 @@ pub(super) fn event_of_collection(
         position,
         frequency_hz: collection.frequency_hz.unwrap_or(found.frequency_hz),
         start: collection.start.unwrap_or(found.start),
+        waveform: collection.waveform.clone(),
         recordings: found.recordings,
     }
 }
@@ -191,6 +192,7 @@ fn event_of(
         position: source.and_then(|source| source.position),
         frequency_hz: source.map_or(center_hz, |source| source.frequency_hz),
         start,
+        waveform: None,
         recordings,
     }
 }

@@ -7,6 +7,7 @@ use heimdall_data::{Recordings, SigmfExport, export_sigmf};
 
 use super::Surroundings;
 use crate::PipelineError;
+use crate::stage::LATENTS_FILE;
 
 /// Arguments of `export-sigmf`.
 #[derive(Debug, Args)]
@@ -20,11 +21,17 @@ pub struct ExportSigmfArgs {
 }
 
 impl ExportSigmfArgs {
-    /// Writes the collections, and prints how many there are.
+    /// Writes the collections, with the truth beside them where the recordings are of a simulated
+    /// world, and prints how many there are.
     pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let recordings = Recordings::open(&self.recordings).await?;
         let SigmfExport { collections, recordings } =
             export_sigmf(&recordings, &self.output).await?;
+        let latents = self.recordings.join(LATENTS_FILE);
+        if latents.is_file() {
+            let copy = self.output.join(LATENTS_FILE);
+            std::fs::copy(&latents, &copy).map_err(PipelineError::io("write", copy))?;
+        }
         surroundings.print(&format!("{collections} collections with {recordings} recordings\n"))?;
         Ok(0)
     }

@@ -1,7 +1,7 @@
 //! The page of an evaluation: how far off, how honest, and what the network saw.
 
 mod robustness;
-mod table;
+pub(super) mod table;
 
 use heimdall_features::FeatureMap;
 use heimdall_geo::{Ellipse, Receiver};

@@ -136,7 +136,7 @@ fn label(event: &EventEntry, frame: &LocalFrame) -> EventLabel {
         source: event.source.clone(),
         position_km: event.position.map(|position| frame.to_local(&position)),
         time: Some(event.start),
-        waveform: None,
+        waveform: event.waveform.clone(),
     }
 }
 

@@ -21,6 +21,9 @@ use crate::stage::{StageContext, StageOutput, spawn_blocking};
 /// Events that are held in memory at a time.
 const EVENTS_IN_FLIGHT: usize = 64;
 
+/// Name of the file of what only the simulation knows, beside the recordings.
+pub(crate) const LATENTS_FILE: &str = "latents.jsonl";
+
 /// Objects that are written at a time.
 const WRITES_IN_FLIGHT: usize = 8;
 
@@ -55,7 +58,7 @@ impl SimulateStage {
         let folder = context.output("recordings");
         let recordings = Recordings::create(folder).await?;
         recordings.catalog().add_receivers(world.receivers()).await?;
-        let mut latents = LatentsFile::create(folder.join("latents.jsonl")).await?;
+        let mut latents = LatentsFile::create(folder.join(LATENTS_FILE)).await?;
 
         let total = world.len();
         for first in (0..total).step_by(EVENTS_IN_FLIGHT) {
@@ -134,6 +137,7 @@ async fn store(
         position: Some(event.position),
         frequency_hz: event.frequency_hz,
         start: event.start,
+        waveform: Some(event.latents.waveform.name().to_owned()),
         recordings: stored.try_collect().await?,
         session,
         id,

@@ -6,6 +6,7 @@ use heimdall_data::HeimdallDataset;
 use heimdall_features::FeatureMap;
 use heimdall_geo::{Covariance, Ellipse, GeoError, LocalFrame, LocalPosition};
 use heimdall_loss::percentile;
+use rayon::prelude::*;
 
 use super::{Judge, Known};
 use crate::predict::Prediction;
@@ -20,6 +21,7 @@ impl Known {
     /// Puts what is known of each event beside its truth.
     pub(super) fn evaluate(&self, judge: &Judge<'_>) -> Result<Vec<EvaluatedEvent>, TrainError> {
         (0..self.truths.len())
+            .into_par_iter()
             .map(|index| {
                 self.evaluate_event(index, judge).map_err(|source| {
                     let event = self.set.labels()[index].event.clone();

@@ -60,6 +60,15 @@ impl Recalibration {
         }
     }
 
+    /// The correction of what was corrected already.
+    pub(crate) fn none() -> Self {
+        Self {
+            sigma_scale: 1.0,
+            overall: ConformalLimits([None; REPORTED_PERCENT.len()]),
+            by_receivers: BTreeMap::new(),
+        }
+    }
+
     /// Limits for an event that so many receivers hear: its group's, or those of all.
     pub(crate) fn limits(&self, receivers: usize) -> &ConformalLimits {
         self.by_receivers.get(&receivers).unwrap_or(&self.overall)

@@ -41,6 +41,7 @@ pub(super) struct EventRow {
     frequency_hz: f64,
     start_s: i64,
     start_ns: i64,
+    waveform: Option<String>,
 }
 
 impl TryFrom<EventRow> for EventEntry {
@@ -62,6 +63,7 @@ impl TryFrom<EventRow> for EventEntry {
             position,
             frequency_hz: row.frequency_hz,
             start,
+            waveform: row.waveform,
             recordings: Vec::new(),
         })
     }
@@ -200,14 +202,15 @@ pub(super) async fn insert_event(
 ) -> Result<(), DataError> {
     check_time(&format!("event `{}`", event.id), event.start)?;
     let inserted = sqlx::query(
-        "INSERT INTO events (id, session, frequency_hz, start_s, start_ns)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO events (id, session, frequency_hz, start_s, start_ns, waveform)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(&event.id)
     .bind(&event.session)
     .bind(event.frequency_hz)
     .bind(event.start.seconds)
     .bind(i64::from(event.start.nanoseconds))
+    .bind(&event.waveform)
     .execute(connection)
     .await;
     match inserted {

@@ -40,6 +40,7 @@ fn event(id: &str, source: &str) -> EventEntry {
         position: Some(Position::new(45.0 + 1.0 / 3.0, -7.0).unwrap()),
         frequency_hz: 145.5e6,
         start: UtcTime { seconds: -1, nanoseconds: 5 },
+        waveform: (id != "2").then(|| "nbfm_voice".to_owned()),
         recordings: vec![recording("north"), recording("a'; DROP TABLE events; --")],
     }
 }
@@ -219,12 +220,13 @@ async fn catalog_of_another_version_is_refused() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("catalog.db");
     let catalog = Catalog::create(&path).await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET version = 7").execute(&catalog.pool).await.unwrap();
+    let later = "UPDATE _sqlx_migrations SET version = 7 WHERE version = 2";
+    sqlx::query(later).execute(&catalog.pool).await.unwrap();
     catalog.close().await.unwrap();
 
     let error = Catalog::open(&path).await.unwrap_err();
 
-    assert!(matches!(error, DataError::CatalogVersion { actual: 7, expected: 1, .. }), "{error:?}");
+    assert!(matches!(error, DataError::CatalogVersion { actual: 7, expected: 2, .. }), "{error:?}");
 }
 
 #[tokio::test]

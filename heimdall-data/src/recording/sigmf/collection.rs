@@ -35,6 +35,8 @@ pub struct SigmfCollection {
     pub frequency_hz: Option<f64>,
     /// When the emission began.
     pub start: Option<UtcTime>,
+    /// What was transmitted.
+    pub waveform: Option<String>,
 }
 
 /// A recording in a collection.
@@ -125,6 +127,7 @@ impl SigmfCollection {
             position: source_place.as_ref().map(place).transpose()?.map(|place| place.position),
             frequency_hz: number(&collection, "heimdall:frequency_hz", |hz| hz > 0.0)?,
             start: start.as_ref().map(instant).transpose()?,
+            waveform: text(&collection, "heimdall:waveform")?,
             source_file: source.clone(),
         })
     }

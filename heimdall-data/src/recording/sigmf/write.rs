@@ -130,6 +130,9 @@ fn collection_of(event: &EventEntry, streams: Vec<Value>) -> Result<Value, DataE
     if let Some(position) = &event.position {
         collection["heimdall:source_geolocation"] = point(position, None);
     }
+    if let Some(waveform) = &event.waveform {
+        collection["heimdall:waveform"] = json!(waveform);
+    }
     Ok(json!({ "collection": collection }))
 }
 

@@ -11,7 +11,7 @@ const WORST: usize = 10;
 pub(super) type Group<'a> = (&'a str, &'a BTreeMap<String, f64>);
 
 /// A number of kilometers with three digits that mean something.
-pub(super) fn km(value: f64) -> String {
+pub(crate) fn km(value: f64) -> String {
     match value {
         value if value >= 9.95 => format!("{value:.1}"),
         value if value >= 0.995 => format!("{value:.2}"),
@@ -20,7 +20,7 @@ pub(super) fn km(value: f64) -> String {
 }
 
 /// A figure as text; a dash where there is none.
-pub(super) fn shown(
+pub(crate) fn shown(
     figures: &BTreeMap<String, f64>,
     name: &str,
     format: impl Fn(f64) -> String,
@@ -28,11 +28,11 @@ pub(super) fn shown(
     figures.get(name).map_or_else(|| "–".to_owned(), |&value| format(value))
 }
 
-pub(super) fn percent(value: f64) -> String {
+pub(crate) fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
 }
 
-pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 

@@ -8,13 +8,14 @@ use crate::spec::{Field, Shape};
 use crate::stage::{Stage, StageKind};
 
 /// Fields that name files and folders: their content decides, and where they are does not.
-const PATHS: [(StageKind, &str); 7] = [
+const PATHS: [(StageKind, &str); 8] = [
     (StageKind::Import, "path"),
     (StageKind::ImportTables, "path"),
     (StageKind::ImportTables, "test"),
     (StageKind::Simulate, "receivers"),
     (StageKind::SimulateFeatures, "receivers"),
     (StageKind::Train, "pretrained"),
+    (StageKind::HoldOut, "train.pretrained"),
     (StageKind::Cmd, "sources"),
 ];
 
@@ -121,7 +122,7 @@ fn definition(kind: StageKind, name: &str, run: &str, folder: &Path) -> String {
                 .to_owned()
         }
         StageKind::Extract => "from: r".to_owned(),
-        StageKind::Split => "from: f".to_owned(),
+        StageKind::Split | StageKind::HoldOut => "from: f".to_owned(),
         StageKind::Train => "from: { train: s.train, validation: s.validation }".to_owned(),
         StageKind::Evaluate => {
             "from: { model: t, calibration: s.calibration, test: s.test }".to_owned()

@@ -70,6 +70,7 @@ async fn recordings() -> Recordings {
         position,
         frequency_hz: 145.51e6,
         start: UtcTime { seconds: START.seconds - 1, nanoseconds: 999_999_999 },
+        waveform: (id == "d").then(|| "cw".to_owned()),
         recordings,
     };
     let position = Position::new(45.123_456_789_012_3, 7.5).ok();
