@@ -147,3 +147,110 @@ fn result_that_came_first_counts() {
     assert_eq!(states(&next)[1], "cached");
     assert_eq!(text(&one), text(&other));
 }
+
+mod with_python {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::workplace::Ended;
+
+    /// A server that speaks S3 on the loopback, with an empty bucket `shared`.
+    struct Bucket {
+        server: Child,
+        port: u16,
+    }
+
+    impl Bucket {
+        fn new() -> Self {
+            let interpreter = std::env::var("HEIMDALL_TEST_PYTHON")
+                .expect("HEIMDALL_TEST_PYTHON is set by cargo xtask test");
+            // The port is free again when the server asks for it.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let server = Command::new(interpreter)
+                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let bucket = Self { server, port };
+            let answer = bucket.ask("PUT /shared HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+            assert!(answer.contains(" 200 "), "{answer}");
+            bucket
+        }
+
+        /// Sends a request as it stands, as soon as somebody listens.
+        fn ask(&self, request: &str) -> String {
+            let begun = Instant::now();
+            let mut stream = loop {
+                match TcpStream::connect(("127.0.0.1", self.port)) {
+                    Ok(stream) => break stream,
+                    Err(error) => {
+                        assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
+                        std::thread::yield_now();
+                    }
+                }
+            };
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        }
+
+        fn run(&self, workplace: &Workplace, conditional: &str) -> Ended {
+            let arguments = ["run", "pipeline.yaml", "--json", "--remote", "s3://shared/a/b"];
+            let mut command = workplace.command(&arguments);
+            command
+                .env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port))
+                .env("AWS_ALLOW_HTTP", "true")
+                .env("AWS_REGION", "us-east-1")
+                .env("AWS_ACCESS_KEY_ID", "nobody-at-all")
+                .env("AWS_SECRET_ACCESS_KEY", "nothing-worth-knowing")
+                .env("AWS_CONDITIONAL_PUT", conditional);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            crate::workplace::ended(child)
+        }
+    }
+
+    impl Drop for Bucket {
+        fn drop(&mut self) {
+            let _ = self.server.kill();
+            let _ = self.server.wait();
+        }
+    }
+
+    /// With servers that refuse what is there already, and with servers that cannot.
+    #[test]
+    #[ignore = "needs Python with moto"]
+    fn bucket_is_shared() {
+        for conditional in ["etag", "disabled"] {
+            let bucket = Bucket::new();
+            let (one, other) = (small(), small());
+            let made = bucket.run(&one, conditional);
+
+            let taken = bucket.run(&other, conditional);
+
+            assert!(!made.stderr.contains("without the shared cache"), "{}", made.stderr);
+            assert_eq!(states(&made.done()), ["ran"; 4]);
+            assert_eq!(states(&taken.done()), ["cached"; 4], "{conditional}");
+            let listed = bucket.ask("GET /shared?list-type=2 HTTP/1.0\r\n\r\n");
+            assert_eq!(listed.matches("<Key>a/b/ac/").count(), 4, "{listed}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs Python with moto"]
+    fn bucket_that_is_away_stops_nobody() {
+        let bucket = Bucket::new();
+        let workplace = small();
+        bucket.ask("DELETE /shared HTTP/1.0\r\n\r\n");
+
+        let run = bucket.run(&workplace, "etag");
+
+        assert_eq!(states(&run.done()), ["ran"; 4]);
+        assert_eq!(run.stderr.matches("without the shared cache").count(), 1, "{}", run.stderr);
+        assert!(!run.stderr.contains("nothing-worth-knowing"), "{}", run.stderr);
+    }
+}

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
@@ -84,26 +87,32 @@ impl Remote {
         Self { address: address.into(), store, prefix, is_conditional: Arc::default() }
     }
 
-    /// Opens the cache at an address: a folder, or `file://` and its path.
+    /// Opens the cache at an address: a folder, `file://` and its path, or `s3://` with a bucket and
+    /// a path in it. Who may use the bucket, and where it is, is in the variables `AWS_…`.
     ///
     /// # Errors
     ///
     /// [`PipelineError::InvalidRemote`] if there cannot be a cache at the address.
     pub(crate) fn open(
         address: &str,
-        _environment: &BTreeMap<String, String>,
+        environment: &BTreeMap<String, String>,
     ) -> Result<Self, PipelineError> {
-        let invalid =
-            |reason: String| PipelineError::InvalidRemote { address: address.to_owned(), reason };
-        let path = match address.split_once("://") {
-            None if !address.is_empty() => address,
-            Some(("file", path)) => path,
-            _ => return Err(invalid("expected a folder, or `file://` and its path".to_owned())),
+        let (store, prefix) = match address.split_once("://") {
+            None if !address.is_empty() => (folder_store(address), ""),
+            Some(("file", path)) => (folder_store(path), ""),
+            Some(("s3", rest)) => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                (bucket_store(bucket, environment), prefix)
+            }
+            _ => (Err("expected a folder, `file://PATH` or `s3://BUCKET/PATH`".to_owned()), ""),
         };
-        std::fs::create_dir_all(path).map_err(|error| invalid(error.to_string()))?;
-        let store = LocalFileSystem::new_with_prefix(path);
-        let store = store.map_err(|error| invalid(error.to_string()))?;
-        Ok(Self::new(address, Arc::new(store), ObjectPath::default()))
+        let prefix = ObjectPath::parse(prefix).map_err(|error| error.to_string());
+        match (store, prefix) {
+            (Ok(store), Ok(prefix)) => Ok(Self::new(address, store, prefix)),
+            (Err(reason), _) | (_, Err(reason)) => {
+                Err(PipelineError::InvalidRemote { address: address.to_owned(), reason })
+            }
+        }
     }
 
     fn path(&self, kind: &str, digest: &Digest, suffix: &str) -> ObjectPath {
@@ -189,6 +198,34 @@ impl Remote {
             _ => Ok(()),
         }
     }
+}
+
+fn folder_store(path: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
+    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| error.to_string())?;
+    Ok(Arc::new(store))
+}
+
+/// Opens a bucket as the variables of the environment say.
+fn bucket_store(
+    bucket: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<Arc<dyn ObjectStore>, String> {
+    // There may be one already: what this program uses is built with no other.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(patience());
+    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
+        // What the library does not know says nothing about stores.
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    Ok(Arc::new(builder.build().map_err(|error| error.to_string())?))
+}
+
+/// How long a server that does not answer is asked again: a run can do without.
+fn patience() -> RetryConfig {
+    RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(30), ..Default::default() }
 }
 
 impl fmt::Debug for Remote {

@@ -91,8 +91,8 @@ impl SelectionArgs {
 /// The cache that machines share.
 #[derive(Clone, Debug, Args)]
 pub struct RemoteArgs {
-    /// Cache that machines share: a folder, or `file://PATH` [default: what the pipeline says
-    /// under `cache:`]
+    /// Cache that machines share: a folder, `file://PATH` or `s3://BUCKET/PATH` [default: what the
+    /// pipeline says under `cache:`]
     #[arg(long, value_name = "ADDRESS")]
     pub remote: Option<String>,
 }
