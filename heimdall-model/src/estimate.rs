@@ -5,9 +5,10 @@ use burn::tensor::activation::softplus;
 
 use crate::CovarianceKind;
 
-/// The least standard deviation that an estimate has, as a share of the spread of the positions.
+/// The least standard deviation that an estimate without a classical fix has, as a share of the
+/// spread of the positions.
 ///
-/// It is added to the softplus, so that an estimate can approach but not reach it.
+/// It is added to what the network states, so that an estimate can approach but not reach it.
 pub const DEVIATION_FLOOR: f64 = 1e-3;
 
 /// A position and its uncertainty in the local plane: a Gaussian, or a mixture of some.
@@ -38,35 +39,36 @@ impl EstimateComponent {
     ///
     /// The mean is `position · unit + origin`, axis by axis. With `a`, `c` the outputs for the
     /// diagonal and `b` the one between them, the Cholesky factor is `softplus(a)`, `b`,
-    /// `softplus(c)`, with [`DEVIATION_FLOOR`] added on the diagonal and each row scaled by the
-    /// unit of its axis. Nothing is clamped: a clamp has no gradient.
+    /// `softplus(c)`, each row scaled by the unit of its axis, with the floor added on the diagonal.
+    /// Nothing is clamped: a clamp has no gradient.
     ///
     /// # Shapes
     ///
     /// - `log_share`: `[batch, 1]`
     /// - `position`: `[batch, 2]`
     /// - `uncertainty`: `[batch, 2]` with `a`, `c` if diagonal, else `[batch, 3]` with `a`, `b`, `c`
-    /// - `origin_km`, `unit_km`: `[batch or 1, 2]`
+    /// - `origin_km`, `unit_km`, `floor_km`: `[batch or 1, 2]`
     pub(crate) fn from_heads(
         log_share: Tensor<2>,
         position: Tensor<2>,
         uncertainty: Tensor<2>,
         covariance: CovarianceKind,
-        [origin_km, unit_km]: [Tensor<2>; 2],
+        [origin_km, unit_km, floor_km]: [Tensor<2>; 3],
     ) -> Self {
         let mean_km = position * unit_km.clone() + origin_km;
 
-        let diagonal = |raw: Tensor<2>| softplus(raw, 1.0) + DEVIATION_FLOOR;
+        let column = |x: &Tensor<2>, axis| x.clone().narrow(1, axis, 1);
         let last = covariance.head_outputs() - 1;
-        let first = diagonal(uncertainty.clone().narrow(1, 0, 1));
+        let diagonal = |output, axis| {
+            softplus(column(&uncertainty, output), 1.0) * column(&unit_km, axis)
+                + column(&floor_km, axis)
+        };
+        let first = diagonal(0, 0);
         let below = match covariance {
             CovarianceKind::Diagonal => first.zeros_like(),
-            CovarianceKind::Full => uncertainty.clone().narrow(1, 1, 1),
+            CovarianceKind::Full => column(&uncertainty, 1) * column(&unit_km, 1),
         };
-        let second = diagonal(uncertainty.narrow(1, last, 1));
-        let north_km = unit_km.clone().narrow(1, 1, 1);
-        let rows_km = Tensor::cat(vec![unit_km, north_km], 1);
-        let cholesky_km = Tensor::cat(vec![first, below, second], 1) * rows_km;
+        let cholesky_km = Tensor::cat(vec![first, below, diagonal(last, 1)], 1);
         Self { log_share, mean_km, cholesky_km }
     }
 }
@@ -153,19 +155,20 @@ mod tests {
             Tensor::from_data([position], &device),
             Tensor::from_data(uncertainty, &device),
             kind,
-            [[[10.0, -20.0]], [[80.0, 50.0]]].map(|row| Tensor::from_data(row, &device)),
+            [[[10.0, -20.0]], [[80.0, 50.0]], [[0.25, 0.5]]]
+                .map(|row| Tensor::from_data(row, &device)),
         );
 
         [estimate.mean_km, estimate.cholesky_km].map(|x| x.into_data().try_to_vec::<f32>().unwrap())
     }
 
-    /// softplus(0) = ln 2; the rows of the factor carry the deviation of their axis.
+    /// softplus(0) = ln 2; the rows of the factor carry the deviation and the floor of their axis.
     #[test]
     fn outputs_are_scaled_to_km() {
         let [mean_km, cholesky_km] = estimate([0.5, -1.0], &[0.0, 0.3, 0.0], CovarianceKind::Full);
 
-        let diagonal = 2_f32.ln() + 0.001;
-        let expected = [80.0 * diagonal, 50.0 * 0.3, 50.0 * diagonal];
+        let diagonal = 2_f32.ln();
+        let expected = [80.0 * diagonal + 0.25, 50.0 * 0.3, 50.0 * diagonal + 0.5];
         assert_eq!(mean_km, [0.5 * 80.0 + 10.0, -50.0 - 20.0]);
         for (value, expected) in cholesky_km.into_iter().zip(expected) {
             assert!((value - expected).abs() < 1e-5, "{value} is not {expected}");
@@ -177,8 +180,8 @@ mod tests {
         let [_, cholesky_km] = estimate([0.0, 0.0], &[30.0, -1.0], CovarianceKind::Diagonal);
 
         // softplus(30) is 30 within f32, softplus(−1) is ln(1 + 1/e).
-        let north_km = 50.0 * ((-1_f32).exp().ln_1p() + 0.001);
-        assert!((cholesky_km[0] - 80.0 * 30.001).abs() < 1e-3, "{cholesky_km:?}");
+        let north_km = 50.0 * (-1_f32).exp().ln_1p() + 0.5;
+        assert!((cholesky_km[0] - 2400.25).abs() < 1e-3, "{cholesky_km:?}");
         assert!(cholesky_km[1].abs() < f32::MIN_POSITIVE, "{cholesky_km:?}");
         assert!((cholesky_km[2] - north_km).abs() < 1e-5, "{cholesky_km:?}");
     }

@@ -70,5 +70,8 @@ pub use network::{LocalizationNet, MIXTURE_RECEIVERS_MAX};
 pub use receiver_set::{
     ABSENT_SCORE, ATTENTION_HEADS, AttentionLayer, LAYER_NORM_EPSILON, ReceiverSet, TOKEN_LENGTH,
 };
-pub use side::{FIX_FEATURES, FIX_LOGARITHM_SCALE, FIX_VARIANCE_FLOOR, Perceptron};
+pub use side::{
+    FIX_DETERMINANT_MIN_KM4, FIX_DEVIATION_SHARE, FIX_FEATURES, FIX_LOGARITHM_SCALE, FIX_THINNESS,
+    FIX_VARIANCE_FLOOR, Perceptron,
+};
 pub use standardization::{SideInputConfig, Standardization};

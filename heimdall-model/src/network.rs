@@ -6,11 +6,11 @@ use burn::tensor::{Device, Tensor, TensorData, assert_shape};
 
 use crate::backbone::EMBEDDING_LENGTH;
 use crate::receiver_set::{ABSENT_SCORE, TOKEN_LENGTH};
-use crate::side::{Perceptron, flat, flat_length, row};
+use crate::side::{Perceptron, deviation_floor_km, flat, flat_length, row};
 use crate::weights::Weights;
 use crate::{
-    Backbone, Estimate, EstimateComponent, Head, LocalizationNetConfig, NetworkInput, ReceiverSet,
-    ResNet, SideInputs,
+    Backbone, DEVIATION_FLOOR, Estimate, EstimateComponent, Head, LocalizationNetConfig,
+    NetworkInput, ReceiverSet, ResNet, SideInputs,
 };
 
 /// Widths of the layers of the backbone `mlp`.
@@ -121,7 +121,8 @@ impl LocalizationNet {
     /// spread of the training positions, from their mean. With one, they speak of its correction,
     /// from the fix, in a unit that the network chooses: the spread times the logistic function of
     /// an output of the position head. A fix that is trusted has a small unit, so that its
-    /// precision is not lost; one that is not, such as the wrong one of two, a large unit.
+    /// precision is not lost; one that is not, such as the wrong one of two, a large unit. However
+    /// small, the estimate is not much surer than the fix: see [`FIX_DEVIATION_SHARE`](crate::FIX_DEVIATION_SHARE).
     ///
     /// # Shapes
     ///
@@ -162,9 +163,10 @@ impl LocalizationNet {
             Some(side) => {
                 let unit = sigmoid(position.clone().narrow(1, 2 * components, 1));
                 let (origin_km, unit) = correction(side, mean_km, unit);
-                [origin_km, spread_km * unit]
+                let floor_km = deviation_floor_km(side, spread_km.clone());
+                [origin_km, spread_km * unit, floor_km]
             }
-            None => [mean_km, spread_km],
+            None => [mean_km, spread_km.clone(), spread_km * DEVIATION_FLOOR],
         };
         let log_shares = log_shares(&position, side, components);
         let outputs = self.config.covariance.head_outputs();

@@ -6,7 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::weights::Weights;
-use crate::{SideInputConfig, SideInputs, Standardization};
+use crate::{DEVIATION_FLOOR, SideInputConfig, SideInputs, Standardization};
 
 /// Numbers by which a classical fix is told to the network: its position, the logarithms of its
 /// deviations, their correlation, whether there is one, and whether it is ambiguous.
@@ -18,6 +18,19 @@ pub const FIX_VARIANCE_FLOOR: f64 = 1e-8;
 
 /// Factor of the logarithms, which reach from −9 to 0, that brings them to the size of the others.
 pub const FIX_LOGARITHM_SCALE: f64 = 0.25;
+
+/// The least standard deviation that the correction of a fix has, as a share of that of the fix along
+/// the short axis of its ellipse. What is known beside the delays is coarser than they are, and a
+/// network that has learned to trust good fixes states no deviation at all for one that is better
+/// than those it learned from.
+pub const FIX_DEVIATION_SHARE: f64 = 0.5;
+
+/// Square of the ratio of the axes below which an ellipse counts as no thinner: its short axis is lost
+/// in the rounding of the determinant.
+pub const FIX_THINNESS: f64 = 1e-6;
+
+/// Smallest determinant of a covariance, in km⁴, that is told from zero.
+pub const FIX_DETERMINANT_MIN_KM4: f64 = 1e-12;
 
 /// Layers that are each followed by a `ReLU`.
 #[derive(Module, Debug)]
@@ -136,7 +149,91 @@ pub(crate) fn fix_features(side: &SideInputs, standardization: &Standardization)
     Tensor::cat(vec![told, present, side.is_ambiguous()], 1)
 }
 
+/// The least standard deviation of each estimate along both axes, in km.
+///
+/// With a fix of covariance `Σ` where positions spread by `s`, it is [`FIX_DEVIATION_SHARE`] of
+/// `1 / √(tr Σ / det Σ + 1 / s²)`, which nears the short axis of a thin ellipse, `1 / √2` of that of a
+/// round one, and `s` where the fix says nothing. Without a fix it is [`DEVIATION_FLOOR`] of the
+/// spread.
+///
+/// # Shapes
+///
+/// - `spread_km`: `[1, 2]`
+/// - returns: `[batch, 2]`
+pub(crate) fn deviation_floor_km(side: &SideInputs, spread_km: Tensor<2>) -> Tensor<2> {
+    let column = |x: &Tensor<2>, index| x.clone().narrow(1, index, 1);
+    let [east, both, north] = [0, 1, 2].map(|index| column(&side.fix_covariance_km2, index));
+    let product = east.clone() * north.clone();
+    let determinant =
+        product.clone() - both.square() + product * FIX_THINNESS + FIX_DETERMINANT_MIN_KM4;
+    let spread_km2 = column(&spread_km, 0) * column(&spread_km, 1);
+    let precision = (east + north) / determinant + spread_km2.recip();
+    let with_fix = precision.sqrt().recip() * FIX_DEVIATION_SHARE;
+
+    let has_fix = side.has_fix();
+    let without = spread_km * DEVIATION_FLOOR;
+    with_fix * has_fix.clone() + without * (has_fix - 1.0).neg()
+}
+
 /// Makes a row of constants, `[1, columns]`.
 pub(crate) fn row(values: &[f32], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.to_vec(), [1, values.len()]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SPREAD_KM: [f32; 2] = [60.0, 40.0];
+
+    fn floors_km(covariance_km2: [f32; 3], status: f32) -> Vec<f32> {
+        let device = Device::flex();
+        let side = SideInputs {
+            scalars: Tensor::zeros([1, 2, 1], &device),
+            mask: Tensor::ones([1, 2], &device),
+            receivers_km: Tensor::zeros([1, 2, 2], &device),
+            fix_km: Tensor::zeros([1, 2], &device),
+            fix_covariance_km2: row(&covariance_km2, &device),
+            fix_status: Tensor::full([1, 1], status, &device),
+        };
+        let floors_km = deviation_floor_km(&side, row(&SPREAD_KM, &device));
+        floors_km.into_data().try_to_vec::<f32>().unwrap()
+    }
+
+    #[test]
+    fn floor_without_a_fix_is_a_share_of_the_spread() {
+        for (floor_km, spread_km) in floors_km([0.0; 3], 0.0).into_iter().zip(SPREAD_KM) {
+            assert!((floor_km - spread_km * DEVIATION_FLOOR as f32).abs() < 1e-6, "{floor_km}");
+        }
+    }
+
+    proptest! {
+        /// Against the axes from which the covariance was made; ellipses too thin for 32 bits count
+        /// as a thousandth as wide as they are long.
+        #[test]
+        fn floor_of_a_fix_is_a_share_of_its_short_axis(
+            long_km in 0.05_f64..1e5, thinness in 1e-6_f64..1.0, turn in 0.0_f64..3.2,
+            ambiguous in any::<bool>(),
+        ) {
+            let short_km = long_km * thinness;
+            let (sine, cosine) = turn.sin_cos();
+            let east = (long_km * cosine).powi(2) + (short_km * sine).powi(2);
+            let north = (long_km * sine).powi(2) + (short_km * cosine).powi(2);
+            let both = (long_km.powi(2) - short_km.powi(2)) * sine * cosine;
+
+            let floors_km = floors_km(
+                [east, both, north].map(|entry| entry as f32), if ambiguous { 2.0 } else { 1.0 },
+            );
+
+            let limit_km = f64::from(SPREAD_KM[0] * SPREAD_KM[1]).sqrt();
+            let parallel = |km: f64| (km.powi(-2) + limit_km.powi(-2)).sqrt().recip();
+            let least_km = FIX_DEVIATION_SHARE * parallel(short_km / 2_f64.sqrt());
+            let most_km = FIX_DEVIATION_SHARE * parallel(short_km.max(1.5e-3 * long_km));
+            for floor_km in floors_km.into_iter().map(f64::from) {
+                prop_assert!(floor_km > least_km * 0.9 && floor_km < most_km * 1.1, "{floor_km}");
+            }
+        }
+    }
 }

@@ -100,12 +100,18 @@ fn components(
     graph.enter("estimate");
     let index = |index: usize| i64::try_from(index).expect("outputs are few");
     let components = config.components;
-    let (origin_km, unit_km) = match config.side_inputs {
+    let standardization = &config.standardization;
+    let (origin_km, unit_km, floor_km) = match config.side_inputs {
         Some(_) => {
             let gate = graph.column(&position_raw, index(2 * components));
-            side::correction(graph, &config.standardization, inputs, &gate)
+            let (origin_km, unit_km) = side::correction(graph, standardization, inputs, &gate);
+            (origin_km, unit_km, side::deviation_floor_km(graph, standardization, inputs))
         }
-        None => spread(graph, &config.standardization),
+        None => {
+            let (mean_km, spread_km) = spread(graph, standardization);
+            let floor_km = [0, 1].map(|axis| graph.scaled(&spread_km[axis], DEVIATION_FLOOR));
+            (mean_km, spread_km, floor_km)
+        }
     };
     let scores = 2 * components + usize::from(config.side_inputs.is_some());
     let shares = shares(graph, &position_raw, scores, components, inputs);
@@ -118,7 +124,7 @@ fn components(
         });
         let from = outputs * number;
         let raw = graph.slice(&uncertainty_raw, 1, index(from), index(from + outputs));
-        let cholesky_km = cholesky_km(graph, config.covariance, &unit_km, &raw);
+        let cholesky_km = cholesky_km(graph, config.covariance, [&unit_km, &floor_km], &raw);
         Component { share, mean_km, covariance_km2: covariance_km2(graph, &cholesky_km) }
     };
     shares.into_iter().enumerate().map(component).collect()
@@ -195,24 +201,27 @@ fn shares(
 fn cholesky_km(
     graph: &mut Graph,
     covariance: CovarianceKind,
-    [east_km, north_km]: &[Value; 2],
+    [unit_km, floor_km]: [&[Value; 2]; 2],
     uncertainty_raw: &Value,
 ) -> [Value; 3] {
-    let first = graph.column(uncertainty_raw, 0);
-    let first = softplus(graph, &first);
-    let first = graph.shifted(&first, DEVIATION_FLOOR);
-    let l11 = graph.multiply(&first, east_km);
-    let (l21, last) = match covariance {
-        CovarianceKind::Diagonal => (graph.scaled(&l11, 0.0), 1),
+    let last = match covariance {
+        CovarianceKind::Diagonal => 1,
+        CovarianceKind::Full => 2,
+    };
+    let [l11, l22] = [(0, 0), (last, 1)].map(|(output, axis)| {
+        let raw = graph.column(uncertainty_raw, output);
+        let stated = softplus(graph, &raw);
+        let stated = graph.multiply(&stated, &unit_km[axis]);
+        graph.add(&stated, &floor_km[axis])
+    });
+    let l21 = match covariance {
+        CovarianceKind::Diagonal => graph.scaled(&l11, 0.0),
         CovarianceKind::Full => {
             let below = graph.column(uncertainty_raw, 1);
-            (graph.multiply(&below, north_km), 2)
+            graph.multiply(&below, &unit_km[1])
         }
     };
-    let second = graph.column(uncertainty_raw, last);
-    let second = softplus(graph, &second);
-    let second = graph.shifted(&second, DEVIATION_FLOOR);
-    [l11, l21, graph.multiply(&second, north_km)]
+    [l11, l21, l22]
 }
 
 /// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.

@@ -1,7 +1,8 @@
 //! The side inputs and the layers that take them, as parts of the graph.
 
 use heimdall_model::{
-    FIX_LOGARITHM_SCALE, FIX_VARIANCE_FLOOR, Perceptron, SideInputConfig, Standardization,
+    DEVIATION_FLOOR, FIX_DETERMINANT_MIN_KM4, FIX_DEVIATION_SHARE, FIX_LOGARITHM_SCALE,
+    FIX_THINNESS, FIX_VARIANCE_FLOOR, Perceptron, SideInputConfig, Standardization,
 };
 
 use super::{GraphInputs, linear, relu};
@@ -142,6 +143,38 @@ pub(crate) fn correction(
     });
     let spreads_km = standardization.position_deviation_km;
     (origin_km, spreads_km.map(|spread_km| graph.scaled(&unit, spread_km.into())))
+}
+
+/// The least standard deviation of each estimate, to the east and to the north: a share of that of the
+/// fix along its short axis, or of the spread of the positions where there is no fix.
+pub(crate) fn deviation_floor_km(
+    graph: &mut Graph,
+    standardization: &Standardization,
+    inputs: &GraphInputs,
+) -> [Value; 2] {
+    let (present, _) = status(graph, inputs);
+    let present = graph.cast(&present, Element::F64);
+    let covariance_km2 = graph.cast(inputs.get(Input::FixCovariance), Element::F64);
+    let [east, both, north] = [0, 1, 2].map(|entry| graph.column(&covariance_km2, entry));
+    let product = graph.multiply(&east, &north);
+    let product = graph.scaled(&product, 1.0 + FIX_THINNESS);
+    let both = graph.square(&both);
+    let determinant = graph.subtract(&product, &both);
+    let determinant = graph.shifted(&determinant, FIX_DETERMINANT_MIN_KM4);
+    let trace = graph.add(&east, &north);
+    let precision = graph.divide(&trace, &determinant);
+    let [east_km, north_km] = standardization.position_deviation_km.map(f64::from);
+    let precision = graph.shifted(&precision, 1.0 / (east_km * north_km));
+    let root = graph.square_root(&precision);
+    let share = graph.scalar(FIX_DEVIATION_SHARE);
+    let with_fix = graph.divide(&share, &root);
+
+    [east_km, north_km].map(|spread_km| {
+        let without = spread_km * DEVIATION_FLOOR;
+        let more = graph.shifted(&with_fix, -without);
+        let more = graph.multiply(&more, &present);
+        graph.shifted(&more, without)
+    })
 }
 
 /// `1 / (1 + e^−x)`, which overflows to an infinite divisor and so to zero, as it should.
