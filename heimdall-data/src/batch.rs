@@ -105,7 +105,7 @@ impl Batcher {
         Ok(Self { drop_out: Some(ReceiverDropOut::new(probability)?), ..self })
     }
 
-    /// Lets an event count by how many receivers detect it, those aside that were taken away: the
+    /// Lets an event count by how many receivers detect it, those that are taken away among them: the
     /// weights are for none, one, … all receivers. With `None`, all events count alike.
     ///
     /// # Panics
@@ -169,6 +169,10 @@ impl Batcher {
         };
         for &event in events {
             let (label, mut features) = self.dataset.get(event)?;
+            if let (Some(weights), Some(by_hearing)) = (&mut arrays.weights, &self.weights) {
+                let hearing = features.scalars.iter().flatten().filter(|s| s.detected).count();
+                weights.push(by_hearing[hearing]);
+            }
             if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, self.drop_out) {
                 drop_out.apply(&mut features, seed, epoch, &label.event);
             }
@@ -178,10 +182,6 @@ impl Batcher {
             arrays.mask.extend(features.mask());
             arrays.fixes.extend(ClassicalFix::to_row(features.fix));
             arrays.positions_km.extend([position.east_km as f32, position.north_km as f32]);
-            if let (Some(weights), Some(by_hearing)) = (&mut arrays.weights, &self.weights) {
-                let hearing = features.scalars.iter().flatten().filter(|s| s.detected).count();
-                weights.push(by_hearing[hearing]);
-            }
         }
         Ok(arrays)
     }

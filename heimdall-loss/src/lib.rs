@@ -49,4 +49,4 @@ pub use distance::{DistanceSummary, percentile};
 pub use gaussian_nll::{diagonal_gaussian_nll, gaussian_nll, gaussian_nll_each};
 pub use mixture_nll::{MixtureComponent, mixture_nll_each};
 pub use score::{energy_score, gaussian_crps};
-pub use weighted_nll::{beta_nll_each, mean_square_each, weighted_mean};
+pub use weighted_nll::{beta_nll_each, mean_square_each};

@@ -57,16 +57,6 @@ pub fn mean_square_each(mean: Tensor<2>, target: Tensor<2>, spread_km: [f64; 2])
     (z(0).square() + z(1).square()) * 0.5
 }
 
-/// Computes the mean of `losses`, each with its weight, over the sum of the weights.
-///
-/// # Shapes
-///
-/// - `losses`, `weights`: `[batch, 1]`
-/// - returns: `[1]`
-pub fn weighted_mean(losses: Tensor<2>, weights: Tensor<2>) -> Tensor<1> {
-    (losses * weights.clone()).sum() / weights.sum()
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
@@ -164,15 +154,5 @@ mod tests {
         assert!((values(loss)[0] - 8.5).abs() < 1e-6);
         let gradient = values(mean.grad(&gradients).unwrap());
         assert!((gradient[0] + 1.0 / 3.0).abs() < 1e-6 && (gradient[1] + 2.0).abs() < 1e-6);
-    }
-
-    /// By hand: (1 · 2 + 3 · 6) / 4.
-    #[test]
-    fn weights_add_up_to_one() {
-        let device = Device::flex();
-
-        let mean = weighted_mean(rows(&[2.0, 6.0], 1, &device), rows(&[1.0, 3.0], 1, &device));
-
-        assert!((values(mean)[0] - 5.0).abs() < 1e-6);
     }
 }

@@ -24,6 +24,16 @@ pub enum Backbone {
 }
 
 impl Backbone {
+    /// Name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ResNet18 => "resnet18",
+            Self::ResNet34 => "resnet34",
+            Self::Mlp => "mlp",
+            Self::Set => "set",
+        }
+    }
+
     /// Residual blocks in each of the four stages, if it is a residual network.
     pub fn stage_blocks(self) -> Option<[usize; 4]> {
         match self {
@@ -283,6 +293,8 @@ mod tests {
     #[test]
     fn unknown_backbone_is_refused() {
         assert!(serde_json::from_str::<Backbone>("\"resnet50\"").is_err());
-        assert_eq!(serde_json::from_str::<Backbone>("\"resnet34\"").unwrap(), Backbone::ResNet34);
+        for backbone in [Backbone::ResNet18, Backbone::ResNet34, Backbone::Mlp, Backbone::Set] {
+            assert_eq!(serde_json::to_value(backbone).unwrap(), backbone.name());
+        }
     }
 }

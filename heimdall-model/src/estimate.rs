@@ -8,7 +8,7 @@ use crate::CovarianceKind;
 /// The least standard deviation that an estimate without a classical fix has, as a share of the
 /// spread of the positions.
 ///
-/// It is added to what the network states, so that an estimate can approach but not reach it.
+/// Its square is added to the variances that the network states: no direction is surer.
 pub const DEVIATION_FLOOR: f64 = 1e-3;
 
 /// A position and its uncertainty in the local plane: a Gaussian, or a mixture of some.
@@ -38,37 +38,42 @@ impl EstimateComponent {
     /// Makes a Gaussian in km of the outputs of the two heads that speak of it.
     ///
     /// The mean is `position · unit + origin`, axis by axis. With `a`, `c` the outputs for the
-    /// diagonal and `b` the one between them, the Cholesky factor is `softplus(a)`, `b`,
-    /// `softplus(c)`, each row scaled by the unit of its axis, with the floor added on the diagonal.
-    /// Nothing is clamped: a clamp has no gradient.
+    /// diagonal and `b` the one between them, the network states the Cholesky factor `softplus(a)`,
+    /// `b`, `softplus(c)`, each row scaled by the unit of its axis. The floor of each axis is added to
+    /// its variance, `Σ = L Lᵀ + diag(floor)`, so that no direction is surer than the lesser floor,
+    /// however large `b` is. Nothing is clamped: a clamp has no gradient.
     ///
     /// # Shapes
     ///
     /// - `log_share`: `[batch, 1]`
     /// - `position`: `[batch, 2]`
     /// - `uncertainty`: `[batch, 2]` with `a`, `c` if diagonal, else `[batch, 3]` with `a`, `b`, `c`
-    /// - `origin_km`, `unit_km`, `floor_km`: `[batch or 1, 2]`
+    /// - `origin_km`, `unit_km` and `floor_km2`, a variance: `[batch or 1, 2]`
     pub(crate) fn from_heads(
         log_share: Tensor<2>,
         position: Tensor<2>,
         uncertainty: Tensor<2>,
         covariance: CovarianceKind,
-        [origin_km, unit_km, floor_km]: [Tensor<2>; 3],
+        [origin_km, unit_km, floor_km2]: [Tensor<2>; 3],
     ) -> Self {
         let mean_km = position * unit_km.clone() + origin_km;
 
         let column = |x: &Tensor<2>, axis| x.clone().narrow(1, axis, 1);
         let last = covariance.head_outputs() - 1;
-        let diagonal = |output, axis| {
-            softplus(column(&uncertainty, output), 1.0) * column(&unit_km, axis)
-                + column(&floor_km, axis)
-        };
-        let first = diagonal(0, 0);
+        let diagonal =
+            |output, axis| softplus(column(&uncertainty, output), 1.0) * column(&unit_km, axis);
+        let (first, second) = (diagonal(0, 0), diagonal(last, 1));
         let below = match covariance {
             CovarianceKind::Diagonal => first.zeros_like(),
             CovarianceKind::Full => column(&uncertainty, 1) * column(&unit_km, 1),
         };
-        let cholesky_km = Tensor::cat(vec![first, below, diagonal(last, 1)], 1);
+        // The factor of the sum, without a difference in which a thin ellipse would be lost.
+        let [east_km2, north_km2] = [0, 1].map(|axis| column(&floor_km2, axis));
+        let l11 = (first.clone().square() + east_km2.clone()).sqrt();
+        let l21 = first * below.clone() / l11.clone();
+        let tilt_km2 = (below / l11.clone()).square() * east_km2;
+        let l22 = (second.square() + north_km2 + tilt_km2).sqrt();
+        let cholesky_km = Tensor::cat(vec![l11, l21, l22], 1);
         Self { log_share, mean_km, cholesky_km }
     }
 }
@@ -104,18 +109,28 @@ impl Estimate {
         let mean_km = weighted(&|component| component.mean_km.clone());
         let column = |x: &Tensor<2>, index| x.clone().narrow(1, index, 1);
         let second_moments = weighted(&|component| {
-            let [l11, l21, l22] = [0, 1, 2].map(|index| column(&component.cholesky_km, index));
+            let [l11, l21] = [0, 1].map(|index| column(&component.cholesky_km, index));
             let off = component.mean_km.clone() - mean_km.clone();
             let [east, north] = [0, 1].map(|index| column(&off, index));
             let east_east = l11.clone().square() + east.clone().square();
-            let east_north = l11 * l21.clone() + east * north.clone();
-            let north_north = l21.square() + l22.square() + north.square();
-            Tensor::cat(vec![east_east, east_north, north_north], 1)
+            let east_north = l11 * l21 + east * north;
+            Tensor::cat(vec![east_east, east_north], 1)
         });
 
         let l11 = column(&second_moments, 0).sqrt();
         let l21 = column(&second_moments, 1) / l11.clone();
-        let l22 = (column(&second_moments, 2) - l21.clone().square()).sqrt();
+        // What north varies beside the line through east, as a sum of squares: a difference would
+        // lose a thin ellipse in its rounding.
+        let slope = l21.clone() / l11.clone();
+        let l22 = weighted(&|component| {
+            let [l11, l21, l22] = [0, 1, 2].map(|index| column(&component.cholesky_km, index));
+            let off = component.mean_km.clone() - mean_km.clone();
+            let [east, north] = [0, 1].map(|index| column(&off, index));
+            (l21 - slope.clone() * l11).square()
+                + l22.square()
+                + (north - slope.clone() * east).square()
+        })
+        .sqrt();
         let cholesky_km = Tensor::cat(vec![l11, l21, l22], 1);
         Self { mean_km, cholesky_km, components }
     }
@@ -130,8 +145,8 @@ impl Estimate {
     /// Outputs of the uncertainty head at which the standard deviations are the spread of the
     /// positions, without correlation.
     pub(crate) fn neutral_uncertainty(covariance: CovarianceKind) -> Vec<f32> {
-        // The inverse of softplus at `1 − floor`; the result is far inside of the range of f32.
-        let raw = (1.0 - DEVIATION_FLOOR).exp_m1().ln() as f32;
+        // The inverse of softplus where the floor makes it one; far inside of the range of f32.
+        let raw = (1.0 - DEVIATION_FLOOR.powi(2)).sqrt().exp_m1().ln() as f32;
         match covariance {
             CovarianceKind::Diagonal => vec![raw, raw],
             CovarianceKind::Full => vec![raw, 0.0, raw],
@@ -155,23 +170,24 @@ mod tests {
             Tensor::from_data([position], &device),
             Tensor::from_data(uncertainty, &device),
             kind,
-            [[[10.0, -20.0]], [[80.0, 50.0]], [[0.25, 0.5]]]
+            [[[10.0, -20.0]], [[80.0, 50.0]], [[0.0064, 0.0025]]]
                 .map(|row| Tensor::from_data(row, &device)),
         );
 
         [estimate.mean_km, estimate.cholesky_km].map(|x| x.into_data().try_to_vec::<f32>().unwrap())
     }
 
-    /// softplus(0) = ln 2; the rows of the factor carry the deviation and the floor of their axis.
+    /// softplus(0) = ln 2; the rows of the factor carry the deviation of their axis, beside which the
+    /// floors of 80 m and 50 m do not count.
     #[test]
     fn outputs_are_scaled_to_km() {
         let [mean_km, cholesky_km] = estimate([0.5, -1.0], &[0.0, 0.3, 0.0], CovarianceKind::Full);
 
         let diagonal = 2_f32.ln();
-        let expected = [80.0 * diagonal + 0.25, 50.0 * 0.3, 50.0 * diagonal + 0.5];
+        let expected = [80.0 * diagonal, 50.0 * 0.3, 50.0 * diagonal];
         assert_eq!(mean_km, [0.5 * 80.0 + 10.0, -50.0 - 20.0]);
         for (value, expected) in cholesky_km.into_iter().zip(expected) {
-            assert!((value - expected).abs() < 1e-5, "{value} is not {expected}");
+            assert!((value - expected).abs() < 1e-4, "{value} is not {expected}");
         }
     }
 
@@ -180,10 +196,46 @@ mod tests {
         let [_, cholesky_km] = estimate([0.0, 0.0], &[30.0, -1.0], CovarianceKind::Diagonal);
 
         // softplus(30) is 30 within f32, softplus(−1) is ln(1 + 1/e).
-        let north_km = 50.0 * (-1_f32).exp().ln_1p() + 0.5;
-        assert!((cholesky_km[0] - 2400.25).abs() < 1e-3, "{cholesky_km:?}");
+        let north_km = 50.0 * (-1_f32).exp().ln_1p();
+        assert!((cholesky_km[0] - 2400.0).abs() < 1e-3, "{cholesky_km:?}");
         assert!(cholesky_km[1].abs() < f32::MIN_POSITIVE, "{cholesky_km:?}");
-        assert!((cholesky_km[2] - north_km).abs() < 1e-5, "{cholesky_km:?}");
+        assert!((cholesky_km[2] - north_km).abs() < 1e-4, "{cholesky_km:?}");
+    }
+
+    /// The covariance is that of the factor without a floor, and the floors on its diagonal: of a
+    /// network that states next to no deviation, a large correlation changes nothing of that.
+    #[test]
+    fn no_direction_is_surer_than_the_floor() {
+        for below in [0.0, 0.3, -100.0] {
+            let [_, cholesky_km] =
+                estimate([0.0, 0.0], &[-30.0, below, -30.0], CovarianceKind::Full);
+
+            let [l11, l21, l22] = [0, 1, 2].map(|index| f64::from(cholesky_km[index]));
+            let [east, both, north] = [l11 * l11, l11 * l21, l21 * l21 + l22 * l22];
+            let expected = [0.0064, 0.0, 0.0025 + (50.0 * f64::from(below)).powi(2)];
+            for (entry, expected) in [east, both, north].into_iter().zip(expected) {
+                assert!((entry - expected).abs() < 1e-6 * (1.0 + expected), "{below}: {entry}");
+            }
+        }
+    }
+
+    /// Two halves on a line of 100 km at 45°, each 20 m wide across it: by hand, the short axis of
+    /// the whole is that of a half.
+    #[test]
+    fn thin_mixture_keeps_its_short_axis() {
+        let device = Device::flex();
+        let half = |km: f32| EstimateComponent {
+            log_share: Tensor::from_data([[0.5_f32.ln()]], &device),
+            mean_km: Tensor::from_data([[km, km]], &device),
+            cholesky_km: Tensor::from_data([[0.02, 0.0, 0.02]], &device),
+        };
+
+        let mixture = Estimate::mixture(vec![half(-50.0), half(50.0)]);
+
+        let factor = mixture.cholesky_km.into_data().try_to_vec::<f32>().unwrap();
+        // det Σ = (2500 + ε) · 2 ε with ε = 0.0004, of which l11² is 2500 + ε.
+        let expected = (2.0_f32 * 0.0004).sqrt();
+        assert!((factor[2] / expected - 1.0).abs() < 1e-3, "{factor:?}");
     }
 
     /// By hand: the north row of the factor is (3, 4), of length 5.

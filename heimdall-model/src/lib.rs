@@ -71,7 +71,7 @@ pub use receiver_set::{
     ABSENT_SCORE, ATTENTION_HEADS, AttentionLayer, LAYER_NORM_EPSILON, ReceiverSet, TOKEN_LENGTH,
 };
 pub use side::{
-    FIX_DETERMINANT_MIN_KM4, FIX_DEVIATION_SHARE, FIX_FEATURES, FIX_LOGARITHM_SCALE, FIX_THINNESS,
-    FIX_VARIANCE_FLOOR, Perceptron,
+    FIX_DEVIATION_SHARE, FIX_FEATURES, FIX_LOGARITHM_SCALE, FIX_THINNESS, FIX_VARIANCE_FLOOR,
+    FIX_VARIANCE_MIN_KM2, Perceptron,
 };
 pub use standardization::{SideInputConfig, Standardization};

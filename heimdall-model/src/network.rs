@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData, assert_shape};
 
 use crate::backbone::EMBEDDING_LENGTH;
 use crate::receiver_set::{ABSENT_SCORE, TOKEN_LENGTH};
-use crate::side::{Perceptron, deviation_floor_km, flat, flat_length, row};
+use crate::side::{Perceptron, flat, flat_length, row, variance_floor_km2};
 use crate::weights::Weights;
 use crate::{
     Backbone, DEVIATION_FLOOR, Estimate, EstimateComponent, Head, LocalizationNetConfig,
@@ -163,10 +163,13 @@ impl LocalizationNet {
             Some(side) => {
                 let unit = sigmoid(position.clone().narrow(1, 2 * components, 1));
                 let (origin_km, unit) = correction(side, mean_km, unit);
-                let floor_km = deviation_floor_km(side, spread_km.clone());
-                [origin_km, spread_km * unit, floor_km]
+                let floor_km2 = variance_floor_km2(side, spread_km.clone());
+                [origin_km, spread_km * unit, floor_km2]
             }
-            None => [mean_km, spread_km.clone(), spread_km * DEVIATION_FLOOR],
+            None => {
+                let floor_km2 = (spread_km.clone() * DEVIATION_FLOOR).square();
+                [mean_km, spread_km, floor_km2]
+            }
         };
         let log_shares = log_shares(&position, side, components);
         let outputs = self.config.covariance.head_outputs();

@@ -51,14 +51,9 @@ impl ArtifactKind {
     /// them.
     pub fn format_version(self) -> u32 {
         match self {
-            Self::Evaluation => 3,
+            Self::Evaluation | Self::Model => 3,
             Self::Features | Self::Recordings => 2,
-            Self::Model
-            | Self::HoldOut
-            | Self::Onnx
-            | Self::Fix
-            | Self::Registration
-            | Self::Files => 1,
+            Self::HoldOut | Self::Onnx | Self::Fix | Self::Registration | Self::Files => 1,
         }
     }
 

@@ -149,9 +149,11 @@ impl StageKind {
             | Self::Cmd => 1,
             // Worlds have other transmissions, features hold a classical fix, networks take side
             // inputs.
-            Self::Simulate | Self::Extract | Self::Split | Self::Train | Self::Export => 2,
-            // It says more, and beside better methods.
-            Self::Evaluate => 4,
+            Self::Simulate | Self::Extract | Self::Split => 2,
+            // What a network states has another floor.
+            Self::Train | Self::Export => 3,
+            // It says more, beside better methods, of networks with another floor.
+            Self::Evaluate => 5,
         }
     }
 

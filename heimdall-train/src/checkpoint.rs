@@ -36,6 +36,9 @@ pub(crate) struct Progress {
     pub(crate) history: Vec<EpochSummary>,
     /// What the schedule remembers.
     pub(crate) plateau: PlateauState,
+    /// First epochs that only learn positions: their likelihood says nothing.
+    #[serde(skip)]
+    pub(crate) mean_square_epochs: usize,
 }
 
 impl Progress {
@@ -44,11 +47,17 @@ impl Progress {
         self.history.len()
     }
 
-    /// The first of the epochs with the lowest validation loss.
+    /// Whether the likelihood has been learned in the last finished epoch.
+    pub(crate) fn knows_likelihood(&self) -> bool {
+        self.epochs() > self.mean_square_epochs
+    }
+
+    /// The first of the epochs with the lowest validation loss, of those that learned the likelihood;
+    /// the last epoch, as long as none did.
     pub(crate) fn best_epoch(&self) -> usize {
-        let lowest =
-            self.history.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss));
-        lowest.map_or(0, |summary| summary.epoch)
+        let learned = self.history.iter().skip(self.mean_square_epochs);
+        let lowest = learned.min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss));
+        lowest.map_or(self.epochs(), |summary| summary.epoch)
     }
 
     /// Whether the last so many epochs brought nothing.
@@ -209,6 +218,17 @@ mod tests {
     #[test]
     fn first_of_equal_epochs_is_the_best() {
         assert_eq!(progress(&[3.0, 2.0, 2.5, 2.0]).best_epoch(), 2);
+    }
+
+    #[test]
+    fn epochs_that_learn_positions_alone_are_neither_best_nor_count_for_patience() {
+        let warmed_up = |losses: &[f64]| Progress { mean_square_epochs: 2, ..progress(losses) };
+
+        assert_eq!(warmed_up(&[1.0]).best_epoch(), 1);
+        assert_eq!(warmed_up(&[1.0, 2.0]).best_epoch(), 2);
+        assert!(!warmed_up(&[1.0, 2.0]).is_spent(Some(1)));
+        assert_eq!(warmed_up(&[1.0, 2.0, 9.0, 8.0]).best_epoch(), 4);
+        assert!(warmed_up(&[1.0, 2.0, 8.0, 9.0]).is_spent(Some(1)));
     }
 
     #[test]

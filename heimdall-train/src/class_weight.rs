@@ -35,7 +35,7 @@ impl ClassWeights {
     }
 
     /// Computes weights from how often each number occurs. One that never does has the weight of
-    /// one that occurs once: drop-out of receivers may make it occur.
+    /// one that occurs once, and no event has it.
     fn of(self, counts: &[usize]) -> Vec<f32> {
         let raw = |&count: &usize| {
             let count = count.max(1) as f64;

@@ -154,8 +154,30 @@ impl TrainConfig {
         if self.model.backbone.needs_side_inputs() && !self.model.side_inputs {
             return Err(TrainError::NoSideInputs { backbone: self.model.backbone });
         }
+        if self.loss.mean_square_epochs >= self.epochs {
+            let actual = self.loss.mean_square_epochs as f64;
+            return invalid("loss.mean_square_epochs", "below `epochs`", actual);
+        }
+        if self.model.backbone.stage_blocks().is_none() {
+            self.validate_without_resnet()?;
+        }
         self.loss.validate(self.model.components)?;
         self.schedule.validate()
+    }
+
+    /// Refuses what only a residual network has.
+    fn validate_without_resnet(&self) -> Result<(), TrainError> {
+        let fields = [
+            ("pretrained", self.pretrained.is_some()),
+            ("backbone_rate_share", self.backbone_rate_share < 1.0),
+            ("model.stem", self.model.stem != Stem::default()),
+        ];
+        match fields.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => {
+                Err(TrainError::NoResidualNetwork { field, backbone: self.model.backbone })
+            }
+            None => Ok(()),
+        }
     }
 
     /// The seed of a member, counted from zero: the first has that of the run.
@@ -207,6 +229,7 @@ mod tests {
             (r#"{"receiver_drop_out": 1}"#, "receiver_drop_out"),
             (r#"{"accumulate_batches": 0}"#, "accumulate_batches"),
             (r#"{"members": 0}"#, "members"),
+            (r#"{"epochs": 3, "loss": {"mean_square_epochs": 3}}"#, "loss.mean_square_epochs"),
             (r#"{"backbone_rate_share": 1.5}"#, "backbone_rate_share"),
             (r#"{"schedule": {"kind": "plateau", "factor": 1.5}}"#, "schedule.factor"),
         ];
@@ -229,6 +252,27 @@ mod tests {
 
         assert!(matches!(error, TrainError::NoSideInputs { .. }), "{error}");
         assert!(error.to_string().contains("model.side_inputs"), "{error}");
+    }
+
+    #[test]
+    fn what_only_residual_networks_have_is_refused_beside_others() {
+        for (field, value) in [
+            ("pretrained", r#""pretrained": "resnet18.safetensors""#),
+            ("backbone_rate_share", r#""backbone_rate_share": 0.1"#),
+        ] {
+            let text = format!(r#"{{"model": {{"backbone": "mlp"}}, {value}}}"#);
+            let config: TrainConfig = serde_json::from_str(&text).unwrap();
+
+            let message = config.validate().unwrap_err().to_string();
+
+            assert!(message.contains(field) && message.contains("mlp"), "{message}");
+        }
+        let text = r#"{"model": {"backbone": "set", "stem": "narrow"}}"#;
+        let config: TrainConfig = serde_json::from_str(text).unwrap();
+
+        let message = config.validate().unwrap_err().to_string();
+
+        assert!(message.contains("model.stem"), "{message}");
     }
 
     #[test]

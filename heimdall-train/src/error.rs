@@ -25,8 +25,18 @@ pub enum TrainError {
     },
 
     /// A backbone that cannot do without side inputs is not given any.
-    #[error("`model.side_inputs` must be true, as the backbone {backbone:?} cannot do without")]
+    #[error("`model.side_inputs` must be true, as the backbone `{}` cannot do without",
+        backbone.name())]
     NoSideInputs {
+        /// The backbone.
+        backbone: Backbone,
+    },
+
+    /// A field is given that only a residual network has.
+    #[error("`{field}` is for residual networks, and the backbone `{}` is none", backbone.name())]
+    NoResidualNetwork {
+        /// The field.
+        field: &'static str,
         /// The backbone.
         backbone: Backbone,
     },
@@ -126,6 +136,20 @@ pub enum TrainError {
         /// Version that it has.
         actual: u32,
         /// Newest version that is understood.
+        supported: u32,
+    },
+
+    /// A network was written by an older release, for which its weights meant something else.
+    #[error(
+        "`{}` has version {actual} of the format, but this release reads version {supported} only: \
+         train the network anew", path.display()
+    )]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// Version that it has.
+        actual: u32,
+        /// The version that is understood.
         supported: u32,
     },
 

@@ -25,20 +25,30 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Trai
 
 /// Reads JSON whose `format_version` is known, and refuses a newer one before anything else in it.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, supported: u32) -> Result<T, TrainError> {
+    read_version(path, supported)?;
+    parse(path)
+}
+
+/// Reads the `format_version` of JSON, and refuses a newer one than is supported.
+pub(crate) fn read_version(path: &Path, supported: u32) -> Result<u32, TrainError> {
     /// As much of a file as every version has.
     #[derive(Deserialize)]
     struct Versioned {
         format_version: u32,
     }
 
-    let text =
-        fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
-    let malformed = |source| TrainError::Malformed { path: path.to_owned(), source };
-    let Versioned { format_version: actual } = serde_json::from_slice(&text).map_err(malformed)?;
+    let Versioned { format_version: actual } = parse(path)?;
     if actual > supported {
         return Err(TrainError::NewerFormat { path: path.to_owned(), actual, supported });
     }
-    serde_json::from_slice(&text).map_err(malformed)
+    Ok(actual)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+    let text =
+        fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|source| TrainError::Malformed { path: path.to_owned(), source })
 }
 
 /// Digest of some bytes: BLAKE3, in hexadecimal.

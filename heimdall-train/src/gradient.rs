@@ -46,18 +46,21 @@ pub(crate) fn split_off<M: Module>(part: &M, gradients: &mut GradientsParams) ->
     visitor.part
 }
 
-/// Scales a gradient down to a norm where it is above it; the error is a norm that is no number.
+/// Scales a gradient down to a norm, if there is one and where it is above it; the error is a norm
+/// that is no number, with or without a limit.
 pub(crate) fn clip<M: Module>(
     module: &M,
     gradients: GradientsParams,
     norm_max: Option<f64>,
 ) -> Result<GradientsParams, f64> {
-    let Some(norm_max) = norm_max else { return Ok(gradients) };
     let norm = gradient_norm(module, &gradients);
     if !norm.is_finite() {
         return Err(norm);
     }
-    Ok(if norm > norm_max { scale_gradient(module, gradients, norm_max / norm) } else { gradients })
+    Ok(match norm_max {
+        Some(norm_max) if norm > norm_max => scale_gradient(module, gradients, norm_max / norm),
+        _ => gradients,
+    })
 }
 
 /// Computes the Euclidean norm of the gradient of all weights together.

@@ -1,7 +1,7 @@
 //! How a gradient becomes a step.
 
-use burn::optim::{AdamWConfig, ModuleOptimizer};
-use heimdall_kernels::Adam;
+use burn::optim::ModuleOptimizer;
+use heimdall_kernels::{Adam, AdamW};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainConfig;
@@ -36,9 +36,7 @@ impl OptimizerKind {
         let penalty = weight_decay as f32;
         match self {
             Self::Adam => ModuleOptimizer::from(Adam::new([0.9, 0.999], EPSILON, penalty)),
-            Self::AdamW => {
-                AdamWConfig::new().with_epsilon(EPSILON).with_weight_decay(penalty).init()
-            }
+            Self::AdamW => ModuleOptimizer::from(AdamW::new([0.9, 0.999], EPSILON, penalty)),
         }
     }
 }

@@ -139,6 +139,7 @@ pub(crate) fn untrained(dataset: &HeimdallDataset) -> TrainedModel {
         format_version: MODEL_FORMAT_VERSION,
         network: network.clone(),
         train: TrainConfig::default(),
+        pretrained_digest: None,
         features: dataset.header().clone(),
         sigma_scale: 1.0,
         seed: 0,

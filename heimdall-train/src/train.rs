@@ -93,7 +93,8 @@ pub fn train(
         networks.push(network);
         runs.push(run);
     }
-    finished_model(config, training, validation, Ensemble::new(networks), runs)
+    let pretrained = run.pretrained.as_deref();
+    finished_model(config, pretrained, training, validation, Ensemble::new(networks), runs)
 }
 
 /// What all members of an ensemble have in common.
@@ -131,6 +132,7 @@ impl Run<'_> {
         }
         let (mut network, mut optimizer, mut progress) =
             checkpoints.load(network, optimizer(config))?;
+        progress.mean_square_epochs = config.loss.mean_square_epochs;
         let plateau = progress.plateau.clone();
         let mut schedule =
             Schedule::new(&config.schedule, config.learning_rate, steps, config.epochs, plateau);
@@ -213,8 +215,10 @@ impl Run<'_> {
                 validation_error_km_median: error.median_km,
                 validation_error_km_p90: error.p90_km,
             };
-            schedule.observe(validation_loss);
             progress.history.push(summary);
+            if progress.knows_likelihood() {
+                schedule.observe(validation_loss);
+            }
             progress.plateau = schedule.state().clone();
             checkpoints.save(&inference, &optimizer, &progress)?;
 
@@ -354,6 +358,7 @@ fn fingerprint(
 /// Puts the manifest beside the network.
 fn finished_model(
     config: &TrainConfig,
+    pretrained: Option<&[u8]>,
     training: &HeimdallDataset,
     validation: &HeimdallDataset,
     network: Ensemble,
@@ -364,7 +369,9 @@ fn finished_model(
     let manifest = ModelManifest {
         format_version: MODEL_FORMAT_VERSION,
         network: network.config().clone(),
-        train: config.clone(),
+        // Where the weights lay is a matter of the machine.
+        train: TrainConfig { pretrained: None, ..config.clone() },
+        pretrained_digest: pretrained.map(digest),
         features: training.header().clone(),
         sigma_scale: 1.0,
         seed: config.seed,

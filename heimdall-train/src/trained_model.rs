@@ -12,11 +12,12 @@ use heimdall_data::FeatureHeader;
 use heimdall_model::{Ensemble, LocalizationNetConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{check_digest, digest, read_json, write_json, write_whole};
+use crate::file::{check_digest, digest, read_json, read_version, write_json, write_whole};
 use crate::{EpochSummary, TrainConfig, TrainError};
 
-/// Version of the manifest that is written, and the newest one that is read.
-pub const MODEL_FORMAT_VERSION: u32 = 2;
+/// Version of the manifest that is written, and the only one that is read: the weights of older ones
+/// mean something else.
+pub const MODEL_FORMAT_VERSION: u32 = 3;
 
 /// Name of the file of weights.
 const NETWORK_FILE: &str = "network.bpk";
@@ -40,8 +41,10 @@ pub struct ModelManifest {
     pub format_version: u32,
     /// What the network looks like, with the standardization of its training split.
     pub network: LocalizationNetConfig,
-    /// How it was trained.
+    /// How it was trained; from which file of weights, only the digest says.
     pub train: TrainConfig,
+    /// BLAKE3 digest of the weights from which a residual network started, in hexadecimal.
+    pub pretrained_digest: Option<String>,
     /// The features that it takes.
     pub features: FeatureHeader,
     /// Factor of the standard deviations that the network states: 1 until it is recalibrated.
@@ -66,10 +69,16 @@ impl ModelManifest {
     /// # Errors
     ///
     /// - [`TrainError::Read`] if there is none.
-    /// - [`TrainError::NewerFormat`] if a newer release wrote it.
+    /// - [`TrainError::NewerFormat`] or [`TrainError::OlderFormat`] if another release wrote it.
     /// - [`TrainError::Malformed`] if it is not one.
     pub fn load(folder: &Path) -> Result<Self, TrainError> {
-        read_json(&folder.join(MANIFEST_FILE), MODEL_FORMAT_VERSION)
+        let path = folder.join(MANIFEST_FILE);
+        match read_version(&path, MODEL_FORMAT_VERSION)? {
+            MODEL_FORMAT_VERSION => read_json(&path, MODEL_FORMAT_VERSION),
+            actual => {
+                Err(TrainError::OlderFormat { path, actual, supported: MODEL_FORMAT_VERSION })
+            }
+        }
     }
 }
 
@@ -123,7 +132,7 @@ impl TrainedModel {
     /// # Errors
     ///
     /// - [`TrainError::Read`] if a file cannot be read.
-    /// - [`TrainError::NewerFormat`] if a newer release wrote it.
+    /// - [`TrainError::NewerFormat`] or [`TrainError::OlderFormat`] if another release wrote it.
     /// - [`TrainError::Malformed`] if the manifest is not one.
     /// - [`TrainError::DigestMismatch`] if the weights have changed.
     /// - [`TrainError::Model`] if the network in the manifest cannot be made, and
@@ -224,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_manifest_is_refused_by_name() {
+    fn manifest_of_another_version_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(MANIFEST_FILE);
         fs::write(&path, r#"{"format_version": 7, "anything": []}"#).unwrap();
@@ -232,6 +241,13 @@ mod tests {
         let error = TrainedModel::load(folder.path(), &Device::flex()).unwrap_err();
 
         assert!(matches!(error, TrainError::NewerFormat { actual: 7, .. }), "{error}");
+
+        for older in 1..MODEL_FORMAT_VERSION {
+            fs::write(&path, format!(r#"{{"format_version": {older}, "anything": []}}"#)).unwrap();
+            let error = TrainedModel::load(folder.path(), &Device::flex()).unwrap_err();
+            let TrainError::OlderFormat { actual, .. } = error else { panic!("{error}") };
+            assert_eq!(actual, older);
+        }
         assert!(error.to_string().contains(MANIFEST_FILE), "{error}");
     }
 

@@ -2,8 +2,8 @@
 
 use heimdall_features::FeatureShape;
 use heimdall_model::{
-    CovarianceKind, DEVIATION_FLOOR, Ensemble, LocalizationNet, MIXTURE_RECEIVERS_MAX,
-    Standardization,
+    ABSENT_SCORE, CovarianceKind, DEVIATION_FLOOR, Ensemble, LocalizationNet,
+    MIXTURE_RECEIVERS_MAX, Standardization,
 };
 
 use super::{GraphInputs, head, receiver_set, resnet, side, standardize};
@@ -101,16 +101,19 @@ fn components(
     let index = |index: usize| i64::try_from(index).expect("outputs are few");
     let components = config.components;
     let standardization = &config.standardization;
-    let (origin_km, unit_km, floor_km) = match config.side_inputs {
+    let (origin_km, unit_km, floor_km2) = match config.side_inputs {
         Some(_) => {
             let gate = graph.column(&position_raw, index(2 * components));
             let (origin_km, unit_km) = side::correction(graph, standardization, inputs, &gate);
-            (origin_km, unit_km, side::deviation_floor_km(graph, standardization, inputs))
+            (origin_km, unit_km, side::variance_floor_km2(graph, standardization, inputs))
         }
         None => {
             let (mean_km, spread_km) = spread(graph, standardization);
-            let floor_km = [0, 1].map(|axis| graph.scaled(&spread_km[axis], DEVIATION_FLOOR));
-            (mean_km, spread_km, floor_km)
+            let floor_km2 = [0, 1].map(|axis| {
+                let floor_km = graph.scaled(&spread_km[axis], DEVIATION_FLOOR);
+                graph.square(&floor_km)
+            });
+            (mean_km, spread_km, floor_km2)
         }
     };
     let scores = 2 * components + usize::from(config.side_inputs.is_some());
@@ -124,8 +127,8 @@ fn components(
         });
         let from = outputs * number;
         let raw = graph.slice(&uncertainty_raw, 1, index(from), index(from + outputs));
-        let cholesky_km = cholesky_km(graph, config.covariance, [&unit_km, &floor_km], &raw);
-        Component { share, mean_km, covariance_km2: covariance_km2(graph, &cholesky_km) }
+        let covariance_km2 = covariance_km2(graph, config.covariance, [&unit_km, &floor_km2], &raw);
+        Component { share, mean_km, covariance_km2 }
     };
     shares.into_iter().enumerate().map(component).collect()
 }
@@ -162,8 +165,9 @@ fn spread(graph: &mut Graph, standardization: &Standardization) -> ([Value; 2], 
     (scalars(*position_mean_km), scalars(*position_deviation_km))
 }
 
-/// The share of each component: `e^(sₖ − s₁)` over the sum of all, and no share for any but the
-/// first where more than a few receivers detect an event and the network is told so.
+/// The share of each component: `e^(sₖ − s)` over the sum of all with `s` the largest of the scores,
+/// and no share for any but the first where more than a few receivers detect an event and the network
+/// is told so.
 fn shares(
     graph: &mut Graph,
     position_raw: &Value,
@@ -171,37 +175,45 @@ fn shares(
     components: usize,
     inputs: &GraphInputs,
 ) -> Vec<Value> {
-    let one = graph.scalar(1.0);
     if components == 1 {
-        return vec![one];
+        return vec![graph.scalar(1.0)];
     }
-    let few = inputs.find(Input::Scalars).is_some().then(|| {
+    let many = inputs.find(Input::Scalars).is_some().then(|| {
         let hearing = side::hearing(graph, inputs);
         let limit = MIXTURE_RECEIVERS_MAX as f32 + 0.5;
         let limit = graph.constant_f32("limit", &[1, 1], &[limit]);
-        graph.indicator("Less", &hearing, &limit)
+        let many = graph.indicator("Greater", &hearing, &limit);
+        graph.scaled(&many, ABSENT_SCORE)
     });
     let index = |index: usize| i64::try_from(index).expect("outputs are few");
-    let first = graph.column(position_raw, index(scores));
-    let mut powers = vec![one];
-    for component in 1..components {
-        let score = graph.column(position_raw, index(scores + component));
-        let above = graph.subtract(&score, &first);
-        let power = graph.element_wise("Exp", &[&above]);
-        powers.push(match &few {
-            Some(few) => graph.multiply(&power, few),
-            None => power,
-        });
-    }
+    let scores: Vec<Value> = (0..components)
+        .map(|component| {
+            let score = graph.column(position_raw, index(scores + component));
+            match &many {
+                Some(many) if component > 0 => graph.add(&score, many),
+                _ => score,
+            }
+        })
+        .collect();
+    let largest = scores[1..]
+        .iter()
+        .fold(scores[0].clone(), |largest, score| graph.element_wise("Max", &[&largest, score]));
+    let powers: Vec<Value> = scores
+        .iter()
+        .map(|score| {
+            let below = graph.subtract(score, &largest);
+            graph.element_wise("Exp", &[&below])
+        })
+        .collect();
     let total = sum(graph, &powers);
     powers.iter().map(|power| graph.divide(power, &total)).collect()
 }
 
-/// The Cholesky factor of the estimate: `l11`, `l21`, `l22`, `[batch, 1]` each.
-fn cholesky_km(
+/// The covariance `L Lᵀ + diag(floor)`: east, east-north and north, `[batch, 1]` each.
+fn covariance_km2(
     graph: &mut Graph,
     covariance: CovarianceKind,
-    [unit_km, floor_km]: [&[Value; 2]; 2],
+    [unit_km, floor_km2]: [&[Value; 2]; 2],
     uncertainty_raw: &Value,
 ) -> [Value; 3] {
     let last = match covariance {
@@ -211,8 +223,7 @@ fn cholesky_km(
     let [l11, l22] = [(0, 0), (last, 1)].map(|(output, axis)| {
         let raw = graph.column(uncertainty_raw, output);
         let stated = softplus(graph, &raw);
-        let stated = graph.multiply(&stated, &unit_km[axis]);
-        graph.add(&stated, &floor_km[axis])
+        graph.multiply(&stated, &unit_km[axis])
     });
     let l21 = match covariance {
         CovarianceKind::Diagonal => graph.scaled(&l11, 0.0),
@@ -221,7 +232,13 @@ fn cholesky_km(
             graph.multiply(&below, &unit_km[1])
         }
     };
-    [l11, l21, l22]
+    let east = graph.square(&l11);
+    let east = graph.add(&east, &floor_km2[0]);
+    let east_north = graph.multiply(&l11, &l21);
+    let below = graph.square(&l21);
+    let north = graph.square(&l22);
+    let north = graph.add(&north, &below);
+    [east, east_north, graph.add(&north, &floor_km2[1])]
 }
 
 /// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^−|x|)`, which overflows nowhere.
@@ -236,13 +253,4 @@ fn softplus(graph: &mut Graph, x: &Value) -> Value {
     let sum = graph.shifted(&power, 1.0);
     let logarithm = graph.element_wise("Log", &[&sum]);
     graph.add(&positive, &logarithm)
-}
-
-/// The covariance `L Lᵀ`: east, east-north and north, `[batch, 1]` each.
-fn covariance_km2(graph: &mut Graph, [l11, l21, l22]: &[Value; 3]) -> [Value; 3] {
-    let east = graph.square(l11);
-    let east_north = graph.multiply(l11, l21);
-    let below = graph.square(l21);
-    let last = graph.square(l22);
-    [east, east_north, graph.add(&below, &last)]
 }

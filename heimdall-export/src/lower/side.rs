@@ -1,8 +1,8 @@
 //! The side inputs and the layers that take them, as parts of the graph.
 
 use heimdall_model::{
-    DEVIATION_FLOOR, FIX_DETERMINANT_MIN_KM4, FIX_DEVIATION_SHARE, FIX_LOGARITHM_SCALE,
-    FIX_THINNESS, FIX_VARIANCE_FLOOR, Perceptron, SideInputConfig, Standardization,
+    DEVIATION_FLOOR, FIX_DEVIATION_SHARE, FIX_LOGARITHM_SCALE, FIX_THINNESS, FIX_VARIANCE_FLOOR,
+    FIX_VARIANCE_MIN_KM2, Perceptron, SideInputConfig, Standardization,
 };
 
 use super::{GraphInputs, linear, relu};
@@ -145,9 +145,9 @@ pub(crate) fn correction(
     (origin_km, spreads_km.map(|spread_km| graph.scaled(&unit, spread_km.into())))
 }
 
-/// The least standard deviation of each estimate, to the east and to the north: a share of that of the
+/// The least variance of each estimate, to the east and to the north, in km²: a share of that of the
 /// fix along its short axis, or of the spread of the positions where there is no fix.
-pub(crate) fn deviation_floor_km(
+pub(crate) fn variance_floor_km2(
     graph: &mut Graph,
     standardization: &Standardization,
     inputs: &GraphInputs,
@@ -160,17 +160,18 @@ pub(crate) fn deviation_floor_km(
     let product = graph.scaled(&product, 1.0 + FIX_THINNESS);
     let both = graph.square(&both);
     let determinant = graph.subtract(&product, &both);
-    let determinant = graph.shifted(&determinant, FIX_DETERMINANT_MIN_KM4);
     let trace = graph.add(&east, &north);
-    let precision = graph.divide(&trace, &determinant);
+    let trace = graph.shifted(&trace, FIX_VARIANCE_MIN_KM2);
+    let short_km2 = graph.divide(&determinant, &trace);
+    let short_km2 = graph.shifted(&short_km2, FIX_VARIANCE_MIN_KM2);
     let [east_km, north_km] = standardization.position_deviation_km.map(f64::from);
-    let precision = graph.shifted(&precision, 1.0 / (east_km * north_km));
-    let root = graph.square_root(&precision);
-    let share = graph.scalar(FIX_DEVIATION_SHARE);
-    let with_fix = graph.divide(&share, &root);
+    let spread_km2 = east_km * north_km;
+    let sum_km2 = graph.shifted(&short_km2, spread_km2);
+    let product = graph.scaled(&short_km2, spread_km2 * FIX_DEVIATION_SHARE.powi(2));
+    let with_fix = graph.divide(&product, &sum_km2);
 
     [east_km, north_km].map(|spread_km| {
-        let without = spread_km * DEVIATION_FLOOR;
+        let without = (spread_km * DEVIATION_FLOOR).powi(2);
         let more = graph.shifted(&with_fix, -without);
         let more = graph.multiply(&more, &present);
         graph.shifted(&more, without)

@@ -281,7 +281,11 @@ fn options() -> Vec<(&'static str, TrainConfig)> {
         ),
         (
             "loss.mean_square_epochs",
-            TrainConfig { loss: LossConfig { beta: 0.0, mean_square_epochs: 1 }, ..mlp() },
+            TrainConfig {
+                loss: LossConfig { beta: 0.0, mean_square_epochs: 1 },
+                epochs: 2,
+                ..mlp()
+            },
         ),
         ("class_weights", TrainConfig { class_weights: ClassWeights::Inverse, ..mlp() }),
         (
@@ -308,7 +312,7 @@ fn ten_steps_lower_the_loss_with_every_option() {
 
         result.unwrap();
         let losses = losses(&events);
-        assert_eq!(losses.len(), 10 * config.members, "{name}");
+        assert_eq!(losses.len(), 10 * config.members * config.epochs, "{name}");
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
         for losses in losses.chunks(10) {
             assert!(mean(&losses[7..]) < mean(&losses[..3]), "{name}: {losses:?}");
