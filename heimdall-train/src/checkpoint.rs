@@ -212,6 +212,7 @@ mod tests {
         Progress {
             history: losses.iter().enumerate().map(summary).collect(),
             plateau: PlateauState::default(),
+            mean_square_epochs: 0,
         }
     }
 
