@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::PipelineError;
 
@@ -20,24 +21,30 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// Begins a file that other processes may be writing too.
+    /// Begins a file that others may be writing too, in this process or another.
     pub(crate) fn begin(target: &Path) -> io::Result<Self> {
-        Self::begin_as(target, &format!("{}.{PART_SUFFIX}", std::process::id()))
+        static BEGUN: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = BEGUN.fetch_add(1, Ordering::Relaxed);
+            let temporary =
+                temporary(target, &format!("{}.{number}.{PART_SUFFIX}", std::process::id()));
+            match File::create_new(&temporary) {
+                // An earlier process of this number was killed here.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => return Ok(Self::of(file?, temporary, target)),
+            }
+        }
     }
 
     /// Begins a file that nobody else writes at the same time: what a process left behind that was
     /// killed is written over.
     pub(crate) fn begin_alone(target: &Path) -> io::Result<Self> {
-        Self::begin_as(target, PART_SUFFIX)
+        let temporary = temporary(target, PART_SUFFIX);
+        Ok(Self::of(File::create(&temporary)?, temporary, target))
     }
 
-    fn begin_as(target: &Path, suffix: &str) -> io::Result<Self> {
-        let mut temporary = target.as_os_str().to_owned();
-        temporary.push(".");
-        temporary.push(suffix);
-        let temporary = PathBuf::from(temporary);
-        let file = File::create(&temporary)?;
-        Ok(Self { file, temporary, target: target.to_owned(), is_done: false })
+    fn of(file: File, temporary: PathBuf, target: &Path) -> Self {
+        Self { file, temporary, target: target.to_owned(), is_done: false }
     }
 
     /// Returns the file, to be written to.
@@ -67,6 +74,13 @@ impl Drop for Replacement {
     }
 }
 
+fn temporary(target: &Path, suffix: &str) -> PathBuf {
+    let mut temporary = target.as_os_str().to_owned();
+    temporary.push(".");
+    temporary.push(suffix);
+    temporary.into()
+}
+
 /// Writes a file; one that has the name keeps its content until the new one is whole.
 ///
 /// # Errors
@@ -83,6 +97,28 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), PipelineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_threads_may_write_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let both_have_begun = std::sync::Barrier::new(2);
+        let write = |content: u8| {
+            let mut file = Replacement::begin(&path).unwrap();
+            both_have_begun.wait();
+            file.file().write_all(&[content; 9]).unwrap();
+            file.finish().unwrap();
+        };
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| write(1));
+            scope.spawn(|| write(2));
+        });
+
+        let content = fs::read(&path).unwrap();
+        assert!(content == [1; 9] || content == [2; 9], "{content:?}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn file_that_cannot_be_finished_leaves_nothing_behind() {
