@@ -20,6 +20,15 @@ use crate::PipelineError;
 /// Variants that one stage may have.
 const VARIANTS_MAX: usize = 1000;
 
+/// Stages that a pipeline may come to have.
+const STAGES_MAX: usize = 10_000;
+
+/// Longest text of a value in the name of a variant.
+const TEXT_CHARS_MAX: usize = 40;
+
+/// Longest name of a variant, which is that of a folder too.
+const NAME_BYTES_MAX: usize = 255;
+
 /// A field of a stage, and the values that it takes in turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
@@ -45,8 +54,21 @@ impl Axis {
         let refused = |place: Place, message: String| {
             PipelineError::from(source.diagnostic(Some(place), message))
         };
-        let mut axes = Vec::with_capacity(matrix.0.len());
+        let mut axes: Vec<Self> = Vec::with_capacity(matrix.0.len());
         for (field, values) in matrix.0 {
+            if !field.text.split('.').all(is_step) {
+                let message = format!(
+                    "`{}` cannot vary: a field is called by letters, digits, `-` and `_`, with \
+                     points between its steps",
+                    field.text
+                );
+                return Err(refused(field.place, message));
+            }
+            if let Some(other) = axes.iter().find(|axis| axis.overlaps(&field.text)) {
+                let message =
+                    format!("`{}` and `{}` cannot vary both", other.field.text, field.text);
+                return Err(refused(field.place, message));
+            }
             let first = field.text.split('.').next().unwrap_or_default();
             if ["uses", "from", "matrix", "run"].contains(&first) {
                 let message = format!("`{}` cannot vary: it is no parameter", field.text);
@@ -59,11 +81,13 @@ impl Axis {
             for (index, value) in values.into_iter().enumerate() {
                 let place = Place { file: source.file(), ..place_of(&value.referenced) };
                 let text = name_of(&value.value).unwrap_or_else(|| format!("#{}", index + 1));
-                if read.iter().any(|before| before.value == value.value) {
-                    return Err(refused(
-                        place,
-                        format!("the value {} is there twice", value.value),
-                    ));
+                if let Some(before) = read.iter().find(|before| before.text == text) {
+                    let message = if before.value == value.value {
+                        format!("the value {} is there twice", value.value)
+                    } else {
+                        format!("the values {} and {} are one in names", before.value, value.value)
+                    };
+                    return Err(refused(place, message));
                 }
                 read.push(AxisValue { value: value.value, text, place });
             }
@@ -71,6 +95,16 @@ impl Axis {
         }
         Ok(axes)
     }
+
+    /// Whether a field is that of the axis, within it or around it.
+    pub(super) fn overlaps(&self, field: &str) -> bool {
+        self.field.text.split('.').zip(field.split('.')).all(|(one, other)| one == other)
+    }
+}
+
+/// Whether a text can be a step of a field's path, which has a place in names of folders.
+fn is_step(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// What stands for a value in a name, unless it is too much for one.
@@ -81,7 +115,8 @@ fn name_of(value: &Value) -> Option<String> {
         _ => return None,
     };
     let is_sound = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '+', '_'].contains(&c);
-    (!text.is_empty() && text.chars().all(is_sound)).then_some(text)
+    let is_short = (1..=TEXT_CHARS_MAX).contains(&text.len());
+    (is_short && text.chars().all(is_sound)).then_some(text)
 }
 
 /// Returns a reference taken apart: the stage, and the port if there is one. The values in the name
@@ -105,12 +140,13 @@ pub(crate) fn variant_parts(name: &str) -> Option<(&str, Vec<(&str, &str)>)> {
 /// in the matrix there.
 type AxisId = (usize, usize);
 
-/// Puts variants in the place of stages with a matrix and of those that depend on them.
+/// Puts variants in the place of stages with a matrix and of those that depend on them. Stages that
+/// go round in a circle stay as they are: there is no end to their axes, and the graph refuses them.
 pub(super) fn expand(reading: &mut Reading) -> Result<(), PipelineError> {
     if reading.matrices.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    let expansion = Expansion::new(reading);
+    let Some(expansion) = Expansion::new(reading) else { return Ok(()) };
     let (mut stages, mut wiring) = (Vec::new(), Vec::new());
     for position in 0..reading.stages.len() {
         let counts = expansion.counts(position);
@@ -120,6 +156,10 @@ pub(super) fn expand(reading: &mut Reading) -> Result<(), PipelineError> {
             let message = format!("stage `{}` has more than {VARIANTS_MAX} variants", stage.name);
             return Err(reading.source.diagnostic(Some(stage.place), message).into());
         };
+        if stages.len() + total > STAGES_MAX {
+            let message = format!("with stage `{}` there are more than {STAGES_MAX}", stage.name);
+            return Err(reading.source.diagnostic(Some(stage.place), message).into());
+        }
         for number in 0..total {
             let choice = expansion.choice(position, &counts, number);
             stages.push(expansion.variant(position, &choice)?);
@@ -128,6 +168,15 @@ pub(super) fn expand(reading: &mut Reading) -> Result<(), PipelineError> {
     }
     (reading.stages, reading.wiring) = (stages, wiring);
     Ok(())
+}
+
+/// What is known about the axes of a stage.
+#[derive(Clone)]
+enum Axes {
+    Unknown,
+    /// Those before it are being asked.
+    Open,
+    Found(Vec<AxisId>),
 }
 
 /// The value that is taken on each axis, by its position there.
@@ -142,40 +191,46 @@ struct Expansion<'a> {
 }
 
 impl<'a> Expansion<'a> {
-    fn new(reading: &'a Reading) -> Self {
+    /// Finds the axes of all stages, unless some go round in a circle.
+    fn new(reading: &'a Reading) -> Option<Self> {
         let names = reading.stages.iter().map(|stage| stage.name.as_str());
         let positions = names.enumerate().map(|(at, name)| (name, at)).collect();
         let mut expansion = Self { reading, positions, axes: Vec::new() };
-        let mut axes = vec![None; reading.stages.len()];
+        let mut axes = vec![Axes::Unknown; reading.stages.len()];
         for position in 0..reading.stages.len() {
-            expansion.find_axes(position, &mut axes);
+            expansion.find_axes(position, &mut axes)?;
         }
-        expansion.axes = axes.into_iter().map(Option::unwrap_or_default).collect();
-        expansion
+        let found = axes.into_iter().map(|axes| match axes {
+            Axes::Found(axes) => axes,
+            _ => unreachable!("those of every stage were asked for"),
+        });
+        expansion.axes = found.collect();
+        Some(expansion)
     }
 
-    /// Finds the axes of a stage: those of the stages that it reads from, then its own.
-    fn find_axes(&self, position: usize, found: &mut [Option<Vec<AxisId>>]) {
-        if found[position].is_some() {
-            return;
+    /// Finds the axes of a stage: those of the stages that it reads from, then its own. There is
+    /// nothing to find if it reads from itself.
+    fn find_axes(&self, position: usize, found: &mut [Axes]) -> Option<Vec<AxisId>> {
+        match &found[position] {
+            Axes::Found(axes) => return Some(axes.clone()),
+            Axes::Open => return None,
+            Axes::Unknown => found[position] = Axes::Open,
         }
-        // A stage in a circle is found here again; the circle is an error later.
-        found[position] = Some(Vec::new());
         let mut axes: Vec<AxisId> = Vec::new();
         for word in self.reading.wiring[position].words() {
             let Some(&producer) = self.positions.get(reference_parts(&word.text).0) else {
                 continue;
             };
-            self.find_axes(producer, found);
-            for axis in found[producer].iter().flatten() {
-                if !axes.contains(axis) {
-                    axes.push(*axis);
+            for axis in self.find_axes(producer, found)? {
+                if !axes.contains(&axis) {
+                    axes.push(axis);
                 }
             }
         }
         let own = 0..self.reading.matrices[position].len();
         axes.extend(own.map(|axis| (position, axis)));
-        found[position] = Some(axes);
+        found[position] = Axes::Found(axes.clone());
+        Some(axes)
     }
 
     fn axis(&self, (stage, axis): AxisId) -> &'a Axis {
@@ -228,6 +283,13 @@ impl<'a> Expansion<'a> {
             assign(&mut stage, &assignment, &assignment.path)?;
         }
         stage.name = self.name(position, choice);
+        if stage.name.len() > NAME_BYTES_MAX {
+            let name = &self.reading.stages[position].name;
+            let message = format!(
+                "the names of the variants of stage `{name}` are longer than {NAME_BYTES_MAX} bytes"
+            );
+            return Err(self.reading.source.diagnostic(Some(stage.place), message).into());
+        }
         Ok(stage)
     }
 
@@ -355,6 +417,24 @@ stages:
                 &["train.epochs=2"],
                 "--set train.epochs=2: the matrix of `train` sets",
             ),
+            (
+                "{ model: [{ backbone: mlp }] }",
+                &["train.model.backbone=mlp"],
+                "--set train.model.backbone=mlp: the matrix of `train` sets `model`",
+            ),
+            (
+                "{ model.backbone: [mlp] }",
+                &["train.model={}"],
+                "--set train.model={}: the matrix of `train` sets `model.backbone`",
+            ),
+            ("{ seed: [1, \"1\"] }", &[], "p.yaml:7:25: the values 1 and \"1\" are one in names"),
+            (
+                "{ model: [{}], model.backbone: [mlp] }",
+                &[],
+                "p.yaml:7:28: `model` and `model.backbone` cannot vary both",
+            ),
+            ("{ parameters.../../x: [1] }", &[], "p.yaml:7:15: `parameters.../../x` cannot vary: "),
+            ("{ \"a]\": [1] }", &[], "p.yaml:7:15: `a]` cannot vary: "),
         ];
         for (matrix, set, expected) in cases {
             let text = format!("  train:\n    uses: train\n    matrix: {matrix}\n{TRAIN}");
@@ -363,6 +443,41 @@ stages:
 
             assert!(error.starts_with(expected), "{matrix}: {error}");
         }
+    }
+
+    /// Stages of a program, one behind the other, of which the first has a matrix.
+    fn chain(matrix: &str, first: &str, length: usize) -> String {
+        let cmd = "uses: cmd, command: x, outputs: { out: files }";
+        let later = (1..length)
+            .map(|n| format!("  c{n}: {{ {cmd}, from: {{ x: c{} }} }}\n", n - 1))
+            .collect::<String>();
+        format!("  c0: {{ {cmd}, matrix: {matrix}{first} }}\n{later}")
+    }
+
+    #[test]
+    fn stages_in_a_circle_are_refused_as_such() {
+        let circle = chain("{ parameters.n: [1, 2] }", ", from: { x: c1 }", 2);
+
+        let error = parse(&circle, &[]).unwrap_err().to_string();
+
+        assert!(error.contains("the stages go round in a circle: c0 → c1 → c0"), "{error}");
+    }
+
+    #[test]
+    fn variants_have_names_of_some_length_and_are_so_many() {
+        let long = "x".repeat(TEXT_CHARS_MAX + 1);
+        let spec = parse(&chain(&format!("{{ parameters.n: [{long}] }}"), "", 1), &[]).unwrap();
+        assert_eq!(names(&spec), ["c0[parameters.n=#1]"]);
+
+        let text = "x".repeat(TEXT_CHARS_MAX);
+        let axes: Vec<String> = (0..7).map(|n| format!("parameters.n{n}: [{text}]")).collect();
+        let error = parse(&chain(&format!("{{ {} }}", axes.join(", ")), "", 1), &[]).unwrap_err();
+        assert!(error.to_string().contains("longer than 255 bytes"), "{error}");
+
+        let many: Vec<String> = (0..VARIANTS_MAX).map(|n| n.to_string()).collect();
+        let many = format!("{{ parameters.n: [{}] }}", many.join(", "));
+        let error = parse(&chain(&many, "", STAGES_MAX / VARIANTS_MAX), &[]).unwrap_err();
+        assert!(error.to_string().contains("`c9` there are more than 10000"), "{error}");
     }
 
     #[test]

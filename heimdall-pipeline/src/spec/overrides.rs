@@ -82,7 +82,7 @@ pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(),
                         .into());
                 };
                 let mut axes = reading.matrices[position].iter();
-                if let Some(axis) = axes.find(|axis| axis.field.text == path.join(".")) {
+                if let Some(axis) = axes.find(|axis| axis.overlaps(&path.join("."))) {
                     let message = format!("the matrix of `{name}` sets `{}`", axis.field.text);
                     return Err(assignment
                         .diagnostic(message)
