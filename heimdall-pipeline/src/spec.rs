@@ -23,7 +23,7 @@ pub(crate) use matrix::{reference_parts, variant_parts};
 pub(crate) use outline::{From, Word};
 pub use schema::schema;
 #[cfg(test)]
-pub(crate) use shape::{Field, Shape};
+pub(crate) use shape::{Case, Field, Shape};
 pub use source::{Diagnostic, Place};
 pub(crate) use source::{Source, most_similar};
 pub use tracking::TrackingSpec;

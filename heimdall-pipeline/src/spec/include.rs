@@ -146,6 +146,16 @@ mod tests {
     }
 
     #[test]
+    fn file_may_have_no_stages_of_its_own() {
+        let part = "stages:\n  world: { uses: simulate }\n";
+
+        let spec = load(&[("p.yaml", "include: part.yaml\n"), ("part.yaml", part)]).unwrap();
+
+        assert_eq!(spec.stages[0].name, "world");
+        assert!(load(&[("p.yaml", "name: p\n")]).is_err());
+    }
+
+    #[test]
     fn faults_have_the_place_in_their_own_file() {
         let root = "include: part.yaml\nstages:\n  a: { uses: simulate }\n";
         let cases = [

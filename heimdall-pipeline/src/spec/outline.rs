@@ -52,6 +52,8 @@ pub(crate) struct Outline {
     pub(crate) tracking: TrackingOutline,
     #[serde(default)]
     pub(crate) profiles: Entries<ProfileOutline>,
+    /// There may be none where included files have some.
+    #[serde(default)]
     pub(crate) stages: Entries<StageOutline>,
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::RunSpec;
 use super::outline::TrackingOutline;
-use super::shape::{Field, Shape};
+use super::shape::{Case, Field, Shape};
 use crate::stage::{Stage, StageKind};
 
 /// A text with a variable in it, which can stand for a value of any type.
@@ -88,7 +88,7 @@ pub fn schema() -> Value {
 fn tracking() -> Value {
     let tracking = Shape::of(&|probe| TrackingOutline::deserialize(probe).map(drop));
     let Shape::Struct(fields) = tracking else { unreachable!("it is a struct") };
-    let text = |field: &Field| (field.name.to_owned(), json!({ "type": "string" }));
+    let text = |field: &Field| (field.name.clone(), json!({ "type": "string" }));
     let properties: Map<String, Value> = fields.iter().map(text).collect();
     json!({
         "description": "Where runs and models are entered",
@@ -182,6 +182,7 @@ fn described(shape: &Shape, defaults: &Value) -> Value {
         }
         Shape::Struct(fields) => structure(fields, defaults),
         Shape::Choice(choices) => choice(choices),
+        Shape::Tagged(tag, cases) => tagged(tag, cases, defaults),
         Shape::Union(shapes) => {
             let shapes: Vec<Value> =
                 shapes.iter().map(|shape| described(shape, &Value::Null)).collect();
@@ -192,18 +193,18 @@ fn described(shape: &Shape, defaults: &Value) -> Value {
 
 fn structure(fields: &[Field], defaults: &Value) -> Value {
     let property = |field: &Field| {
-        let default = defaults.get(field.name).unwrap_or(&Value::Null);
+        let default = defaults.get(&field.name).unwrap_or(&Value::Null);
         let mut schema = described(&field.shape, default);
         if !field.is_required && !default.is_null() && !default.is_object() {
             schema["default"] = default.clone();
         }
-        (field.name.to_owned(), schema)
+        (field.name.clone(), schema)
     };
     let properties: Map<String, Value> = fields.iter().map(property).collect();
     let mut schema =
         json!({ "type": "object", "additionalProperties": false, "properties": properties });
     let required = fields.iter().filter(|field| field.is_required);
-    let required: Vec<&str> = required.map(|field| field.name).collect();
+    let required: Vec<&str> = required.map(|field| field.name.as_str()).collect();
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
@@ -229,14 +230,31 @@ fn choice(choices: &[(&'static str, Shape)]) -> Value {
     json!({ "anyOf": cases })
 }
 
+fn tagged(tag: &str, cases: &[Case], defaults: &Value) -> Value {
+    let of_case = |case: &Case| {
+        let is_default = defaults[tag] == case.name.as_str();
+        let mut schema = structure(&case.fields, if is_default { defaults } else { &Value::Null });
+        schema["additionalProperties"] = (!case.is_closed).into();
+        schema["properties"][tag] = json!({ "const": case.name });
+        let required = case.fields.iter().filter(|field| field.is_required);
+        let required: Vec<&str> = required.map(|field| field.name.as_str()).collect();
+        schema["required"] = json!([&[tag], required.as_slice()].concat());
+        schema
+    };
+    let mut schemas: Vec<Value> = cases.iter().map(of_case).collect();
+    let variable = json!({ "type": "string", "pattern": VARIABLE });
+    schemas.push(json!({ "type": "object", "required": [tag], "properties": { tag: variable } }));
+    json!({ "anyOf": schemas })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::outline::{Outline, ProfileOutline};
     use super::*;
 
-    fn names(shape: Shape) -> Vec<&'static str> {
+    fn names(shape: Shape) -> Vec<String> {
         let Shape::Struct(fields) = shape else { panic!("{shape:?}") };
-        let mut names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+        let mut names: Vec<String> = fields.into_iter().map(|field| field.name).collect();
         names.sort_unstable();
         names
     }
@@ -284,6 +302,28 @@ mod tests {
         let gate = &stages["register"]["properties"]["gate"]["additionalProperties"];
         assert_eq!((&gate["minItems"], &gate["maxItems"]), (&2.into(), &2.into()));
         assert_eq!(stages["run"]["properties"]["retries"]["default"], 0);
+    }
+
+    /// Where one key decides about the others, each of its values has its own.
+    #[test]
+    fn tagged_fields_have_their_cases() {
+        let schema = schema();
+        let stages = &schema["definitions"];
+
+        let cases = stages["train"]["properties"]["schedule"]["anyOf"].as_array().unwrap();
+        let kinds: Vec<&Value> =
+            cases.iter().filter_map(|case| case["properties"]["kind"].get("const")).collect();
+        assert_eq!(kinds, ["one_cycle", "cosine", "plateau", "constant"]);
+        let cycle = &cases[0];
+        assert_eq!(cycle["required"], json!(["kind"]));
+        assert_eq!(cycle["additionalProperties"], false);
+        assert_eq!(cycle["properties"]["warm_up_share"]["type"], json!(["number", "string"]));
+        assert_eq!(cycle["properties"]["warm_up_share"]["default"], 0.3);
+        let world = &stages["simulate"]["properties"]["world"]["properties"];
+        let distance = world["path_loss"]["anyOf"].as_array().unwrap();
+        let distance =
+            distance.iter().find(|case| case["properties"]["kind"]["const"] == "log_distance");
+        assert_eq!(distance.unwrap()["required"], json!(["kind", "exponent"]));
     }
 
     /// Every field of every kind's resolved configuration is in its schema.

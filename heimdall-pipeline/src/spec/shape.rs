@@ -5,10 +5,12 @@
 //! to see what lies deeper, the type is read again, and led there.
 
 mod probe;
+mod tagged;
 
 use serde_json::{Map, Value, json};
 
 use probe::{Asked, KINDS, Kind, Probe, Read, Step, Stop, ask};
+use tagged::tagged;
 
 /// What a type takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,14 +34,25 @@ pub(crate) enum Shape {
     Choice(Vec<(&'static str, Self)>),
     /// One of several.
     Union(Vec<Self>),
+    /// A mapping in which the value of this key is one of these, and says what else is in it.
+    Tagged(String, Vec<Case>),
 }
 
 /// A field of a struct.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Field {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) shape: Shape,
     pub(crate) is_required: bool,
+}
+
+/// A value of a key that decides, and what stands beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) fields: Vec<Field>,
+    /// Whether other fields are refused.
+    pub(crate) is_closed: bool,
 }
 
 impl Shape {
@@ -67,11 +80,11 @@ impl Shape {
                 (0..length.unwrap_or(0)).map(|_| item.sample_behind(number)).collect()
             }
             Self::Mapping(..) => json!({}),
-            Self::Struct(fields) => {
-                let required = fields.iter().filter(|field| field.is_required);
-                let sample =
-                    |field: &Field| (field.name.to_owned(), field.shape.sample_behind(number));
-                Value::Object(required.map(sample).collect())
+            Self::Struct(fields) => required(fields, number).into(),
+            Self::Tagged(tag, cases) => {
+                let mut sample = required(&cases[0].fields, number);
+                sample.insert(tag.clone(), cases[0].name.clone().into());
+                sample.into()
             }
             Self::Choice(choices) => match choices.first() {
                 Some((name, Self::Nothing)) => (*name).into(),
@@ -85,6 +98,12 @@ impl Shape {
     }
 }
 
+/// Returns samples of the fields that must be there.
+fn required(fields: &[Field], number: &mut u64) -> Map<String, Value> {
+    let required = fields.iter().filter(|field| field.is_required);
+    required.map(|field| (field.name.clone(), field.shape.sample_behind(number))).collect()
+}
+
 fn at(read: &Read<'_>, path: &[Step]) -> Shape {
     let deeper = |step: Step| at(read, &[path, &[step]].concat());
     match ask(read, path, None) {
@@ -96,7 +115,7 @@ fn at(read: &Read<'_>, path: &[Step]) -> Shape {
         Asked::Mapping(keys) => Shape::Mapping(keys, Box::new(deeper(Step::Entry))),
         Asked::Struct(names) => {
             let fields = names.iter().map(|name| Field {
-                name,
+                name: (*name).to_owned(),
                 shape: deeper(Step::Field(name)),
                 is_required: false,
             });
@@ -113,6 +132,9 @@ fn at(read: &Read<'_>, path: &[Step]) -> Shape {
 
 /// Finds out which kinds of values are taken by what takes anything.
 fn anything(read: &Read<'_>, path: &[Step]) -> Shape {
+    if let Some(tagged) = tagged(read, path) {
+        return tagged;
+    }
     let takes = |kind: &Kind| match ask(read, &[path, &[Step::Try(*kind)]].concat(), None) {
         Asked::Takes(takes) => takes,
         _ => true,
@@ -141,9 +163,9 @@ fn find_required(read: &Read<'_>, path: &[Step], fields: &mut [Field]) {
         let missing =
             message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
         let field =
-            fields.iter_mut().find(|field| Some(field.name) == missing && !field.is_required);
+            fields.iter_mut().find(|field| missing == Some(&*field.name) && !field.is_required);
         let Some(field) = field else { break };
         field.is_required = true;
-        given.insert(field.name.to_owned(), field.shape.sample());
+        given.insert(field.name.clone(), field.shape.sample());
     }
 }

@@ -1,10 +1,11 @@
-//! What decides a result: every field of every kind of stage, and nothing else.
+//! What decides a result: every field of every kind of stage that is found by asking the types, and
+//! nothing else. Below a key that decides about the others only the first level is varied.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::cache::KeyParts;
-use crate::spec::{Field, Shape};
+use crate::spec::{Case, Field, Shape};
 use crate::stage::{Stage, StageKind};
 
 /// Fields that name files and folders: their content decides, and where they are does not.
@@ -22,21 +23,22 @@ const PATHS: [(StageKind, &str); 8] = [
 /// Fields that are text with rules of its own, and what they can be.
 const TEXTS: [(&str, &str); 1] = [("datatype", "cf32")];
 
-/// Configurations that differ in one field each, by the path of that field.
-fn changes(shape: &Shape, value: &Value) -> Vec<(String, Value)> {
-    let here = |value: Value| vec![(String::new(), value)];
+/// Configurations that differ in one field each, by the path of that field; none for a field that
+/// nobody knows how to vary.
+fn changes(shape: &Shape, value: &Value) -> Vec<(String, Option<Value>)> {
+    let here = |value: Value| vec![(String::new(), Some(value))];
     match (shape, value) {
         (Shape::Struct(fields), Value::Object(values)) => {
-            let changed = |field: &Field| -> Vec<(String, Value)> {
-                let before = values.get(field.name).unwrap_or(&Value::Null);
-                let with = |(path, mut inner): (String, Value)| {
-                    if let Some((_, text)) = TEXTS.iter().find(|(name, _)| *name == field.name) {
-                        inner = (*text).into();
-                    }
-                    let mut values = values.clone();
-                    values.insert(field.name.to_owned(), inner);
+            let changed = |field: &Field| -> Vec<(String, Option<Value>)> {
+                let before = values.get(&field.name).unwrap_or(&Value::Null);
+                let with = |(path, inner): (String, Option<Value>)| {
+                    let text = TEXTS.iter().find(|(name, _)| *name == field.name);
+                    let inner = text.map(|(_, text)| (*text).into()).or(inner);
                     let point = if path.is_empty() { "" } else { "." };
-                    (format!("{}{point}{path}", field.name), Value::Object(values))
+                    (
+                        format!("{}{point}{path}", field.name),
+                        inner.map(|inner| with_field(values, &field.name, inner)),
+                    )
                 };
                 changes(&field.shape, before).into_iter().map(with).collect()
             };
@@ -51,27 +53,52 @@ fn changes(shape: &Shape, value: &Value) -> Vec<(String, Value)> {
         (Shape::Choice(choices), value) => {
             let other = |(name, _): &&(&str, Shape)| value != name && value.get(*name).is_none();
             let other = choices.iter().find(other);
-            other.map_or_else(Vec::new, |other| here(Shape::Choice(vec![other.clone()]).sample()))
+            other.map_or_else(left_out, |other| here(Shape::Choice(vec![other.clone()]).sample()))
+        }
+        (Shape::Tagged(tag, cases), Value::Object(_)) => {
+            let (own, others): (Vec<Case>, Vec<Case>) =
+                cases.iter().cloned().partition(|case| value[tag] == case.name.as_str());
+            let others = others
+                .iter()
+                .flat_map(|other| here(Shape::Tagged(tag.clone(), vec![other.clone()]).sample()));
+            changes(&Shape::Struct(own[0].fields.clone()), value)
+                .into_iter()
+                .chain(others)
+                .collect()
         }
         (Shape::List(item, None), Value::Array(items)) => {
             here([items.as_slice(), &[item.sample()]].concat().into())
         }
         (Shape::List(item, Some(_)), Value::Array(items)) => {
             let (_, first) = changes(item, &items[0]).remove(0);
-            here([&[first], &items[1..]].concat().into())
+            first.map_or_else(left_out, |first| here([&[first], &items[1..]].concat().into()))
         }
         (Shape::Mapping(_, inner), Value::Object(entries)) if !entries.is_empty() => {
             let (name, first) = entries.iter().next().unwrap();
-            let with = |(_, inner): (String, Value)| {
-                let mut entries = entries.clone();
-                entries.insert(name.clone(), inner);
-                (String::new(), Value::Object(entries))
+            let with = |(path, inner): (String, Option<Value>)| {
+                (path, inner.map(|inner| with_field(entries, name, inner)))
             };
             changes(inner, first).into_iter().map(with).collect()
         }
-        (Shape::Mapping(..), Value::Object(_)) | (Shape::Any | Shape::Union(_), _) => Vec::new(),
+        (Shape::Mapping(keys, inner), Value::Object(_)) => {
+            let key = keys.map_or("x", |keys| keys[0]);
+            here(json!({ key: inner.sample() }))
+        }
+        (Shape::Union(_), Value::String(text)) => here(format!("{text}x").into()),
+        (Shape::Any | Shape::Union(_), _) => left_out(),
         other => panic!("{other:?}"),
     }
+}
+
+/// What stands for a field that is not varied.
+fn left_out() -> Vec<(String, Option<Value>)> {
+    vec![(String::new(), None)]
+}
+
+fn with_field(fields: &Map<String, Value>, name: &str, value: Value) -> Value {
+    let mut fields = fields.clone();
+    fields.insert(name.to_owned(), value);
+    fields.into()
 }
 
 /// The smallest configuration of a kind.
@@ -85,12 +112,16 @@ fn smallest(kind: StageKind, shape: &Shape) -> Value {
 
 #[test]
 fn every_field_of_every_kind_is_in_the_key_but_paths() {
-    let mut checked = 0;
+    let (mut checked, mut left_out) = (0, Vec::new());
     for kind in StageKind::ALL {
         let shape = Shape::of(&|probe| Stage::deserialize(kind, probe).map(drop));
         let before = smallest(kind, &shape);
         let stage = |value: &Value| Stage::deserialize::<Value>(kind, value.clone()).unwrap();
         for (path, now) in changes(&shape, &before) {
+            let Some(now) = now else {
+                left_out.push(format!("{kind}.{path}"));
+                continue;
+            };
             let (was, is) = (stage(&before), stage(&now));
             let is_path = PATHS.contains(&(kind, path.as_str()));
 
@@ -101,6 +132,7 @@ fn every_field_of_every_kind_is_in_the_key_but_paths() {
         }
     }
     assert!(checked > 100, "only {checked} fields");
+    assert_eq!(left_out, [""; 0], "fields that are not varied");
 }
 
 /// What the key of a stage was made of, in a pipeline with nothing else.

@@ -122,6 +122,16 @@ impl<'a> Probe<'a> {
         }
     }
 
+    /// Notes what was said to the value that was given.
+    fn note(self, refusal: Option<&Stop>) {
+        let refusal = match refusal {
+            None => String::new(),
+            Some(Stop::WrongType) => "invalid type".to_owned(),
+            Some(stop) => stop.to_string(),
+        };
+        self.asked.borrow_mut().get_or_insert(Asked::Refused(refusal));
+    }
+
     fn plain<T>(self, shape: Shape) -> Result<T, Stop> {
         self.step(|| Asked::Plain(shape)).and_then(|_| Err(Stop::Asked))
     }
@@ -163,6 +173,10 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        if let (Some(given), []) = (self.given, self.path) {
+            // Taken in here, and looked at by the type afterwards.
+            return given.clone().deserialize_any(visitor).map_err(Stop::custom);
+        }
         match self.step(|| Asked::Anything)? {
             (Step::Try(Kind::Text), _) => visitor.visit_str("x"),
             (Step::Try(Kind::Bool), _) => visitor.visit_bool(true),
@@ -242,8 +256,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     ) -> Result<V::Value, Stop> {
         if let (Some(given), []) = (self.given, self.path) {
             let read = given.clone().deserialize_struct(name, fields, visitor);
-            let refusal = read.err().map_or_else(String::new, |error| error.to_string());
-            *self.asked.borrow_mut() = Some(Asked::Refused(refusal));
+            self.note(read.map_err(Stop::custom).as_ref().err());
             return Err(Stop::Asked);
         }
         match self.step(|| Asked::Struct(fields))? {
@@ -303,7 +316,12 @@ impl<'de> MapAccess<'de> for Entry<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Stop> {
-        self.value.take().ok_or(Stop::Asked).and_then(|probe| seed.deserialize(probe))
+        let probe = self.value.take().ok_or(Stop::Asked)?;
+        let read = seed.deserialize(probe);
+        if probe.given.is_some() {
+            probe.note(read.as_ref().err());
+        }
+        read
     }
 }
 
