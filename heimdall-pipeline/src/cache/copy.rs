@@ -117,11 +117,16 @@ impl Cache {
 
     /// Whether a folder is in the state of an output, as far as anybody can tell without reading it.
     pub(crate) fn is_copied(&self, output: &OutputManifest, folder: &Path) -> bool {
-        // Mostly the path leads through no links, and is what the folder goes by as it stands.
-        let real = || read_record(&self.record_path(&fs::canonicalize(folder).ok()?));
-        let Some(record) = read_record(&self.record_path(folder)).or_else(real) else {
-            return false;
-        };
+        // Mostly the path leads through no links, and is what the folder goes by as it stands. Where
+        // it does, there may be a record of the time before the link.
+        self.is_recorded(output, folder)
+            || fs::canonicalize(folder)
+                .is_ok_and(|real| real != folder && self.is_recorded(output, &real))
+    }
+
+    /// Whether a folder of that very path is in the state of an output.
+    fn is_recorded(&self, output: &OutputManifest, folder: &Path) -> bool {
+        let Some(record) = read_record(&self.record_path(folder)) else { return false };
         record.tree == Some(output.tree)
             && output.files.iter().all(|entry| {
                 let before = record.files.get(&entry.path);

@@ -6,6 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
+use super::OutputManifest;
+use crate::artifact::{ArtifactKind, OutputPort};
+
 /// Sets keys apart from all other digests, and old ways to compute them from new ones.
 const KEY_DOMAIN: &[u8] = b"heimdall stage key 1";
 
@@ -101,9 +104,32 @@ pub(crate) type Key = Digest;
 #[serde(transparent)]
 pub(crate) struct KeyParts(BTreeMap<String, String>);
 
+/// Beginning of the names of the parts that are about outputs.
+const OUTPUT: &str = "output ";
+
+fn port_value(kind: ArtifactKind, format_version: u32) -> String {
+    format!("{kind} {format_version}")
+}
+
 impl KeyParts {
     pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
+    }
+
+    /// Adds an output of the stage.
+    pub(crate) fn set_output(&mut self, port: &OutputPort) {
+        self.set(
+            format!("{OUTPUT}{}", port.name),
+            port_value(port.kind, port.kind.format_version()),
+        );
+    }
+
+    /// Whether the outputs of the stage are those of a result.
+    pub(super) fn has_outputs(&self, outputs: &BTreeMap<String, OutputManifest>) -> bool {
+        let own = self.iter().filter_map(|(name, value)| Some((name.strip_prefix(OUTPUT)?, value)));
+        own.map(|(port, value)| (port.to_owned(), value.to_owned())).eq(outputs
+            .iter()
+            .map(|(port, output)| (port.clone(), port_value(output.kind, output.format_version))))
     }
 
     /// Returns the parts in the order of their names.

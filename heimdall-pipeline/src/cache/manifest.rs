@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent, list_files};
 use crate::PipelineError;
-use crate::artifact::ArtifactKind;
+use crate::artifact::{ArtifactKind, OutputPort};
 use crate::fault::FaultPoint;
 use crate::replace::Replacement;
 use crate::stage::StageKind;
@@ -121,7 +121,7 @@ pub(crate) struct Manifest {
 pub(super) enum Damage {
     /// Its checksum is not that of its content.
     Checksum,
-    /// It is that of another key.
+    /// It is that of another key, or says what no result of its key can be.
     Foreign,
     /// It names files outside of its outputs.
     Unconfined,
@@ -160,6 +160,13 @@ impl Manifest {
         trees(self) == trees(other)
     }
 
+    /// Whether its outputs are those that a stage has now.
+    pub(crate) fn has_ports(&self, ports: &[OutputPort]) -> bool {
+        let mut parts = KeyParts::default();
+        ports.iter().for_each(|port| parts.set_output(port));
+        parts.has_outputs(&self.outputs)
+    }
+
     /// Reads a manifest that must be that of the given key.
     pub(super) fn decode(bytes: &[u8], key: &Key) -> Result<Self, Damage> {
         let body = (|| {
@@ -179,6 +186,9 @@ impl Manifest {
         if !manifest.is_confined() {
             return Err(Damage::Unconfined);
         }
+        if !manifest.is_consistent() {
+            return Err(Damage::Foreign);
+        }
         Ok(manifest)
     }
 
@@ -191,6 +201,16 @@ impl Manifest {
         self.outputs.iter().all(|(port, output)| {
             is_inside(port) && output.files.iter().all(|file| is_inside(&file.path))
         })
+    }
+
+    /// Whether it says what a result of its key can be: it may come from another machine.
+    fn is_consistent(&self) -> bool {
+        self.key_parts.key() == self.key
+            && self.key_parts.has_outputs(&self.outputs)
+            && self.outputs.values().all(|output| {
+                let files = output.files.iter().map(|file| (file.path.as_str(), &file.digest));
+                Digest::of_tree(files) == output.tree
+            })
     }
 }
 

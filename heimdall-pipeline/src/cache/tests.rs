@@ -118,6 +118,7 @@ impl Bench {
 fn parts(seed: u32) -> KeyParts {
     let mut parts = KeyParts::default();
     parts.set("parameters", format!("{{\"seed\":{seed}}}"));
+    Bench::ports().iter().for_each(|port| parts.set_output(port));
     parts
 }
 
@@ -261,6 +262,48 @@ fn manifest_under_the_name_of_another_counts_for_nothing() {
     assert!(what.ends_with("is not of this key"), "{what}");
 }
 
+/// Whatever its checksum: what it says decides where files are written.
+#[test]
+fn manifest_that_no_result_can_have_counts_for_nothing() {
+    let bench = Bench::new();
+    let key = parts(1).key();
+    let sound = bench.publish(&parts(1), &[("a", "one")]);
+    let at_path = |path: &str| {
+        let mut manifest = sound.clone();
+        let output = manifest.outputs.get_mut("features").unwrap();
+        output.files[0].path = path.to_owned();
+        output.tree = Digest::of_tree([(path, &output.files[0].digest)]);
+        manifest
+    };
+    let spoiled = |spoil: fn(&mut Manifest)| {
+        let mut manifest = sound.clone();
+        spoil(&mut manifest);
+        manifest
+    };
+    let spoiled = [
+        spoiled(|manifest| manifest.outputs.get_mut("features").unwrap().tree = Digest::of(b"x")),
+        spoiled(|manifest| drop(manifest.outputs.remove("features"))),
+        spoiled(|manifest| {
+            let output = manifest.outputs.remove("features").unwrap();
+            manifest.outputs.insert("other".to_owned(), output);
+        }),
+        spoiled(|manifest| manifest.outputs.get_mut("features").unwrap().format_version += 1),
+        spoiled(|manifest| manifest.key_parts.set("parameters", "{}")),
+    ];
+
+    for manifest in spoiled {
+        let read = Manifest::decode(&manifest.encode(), &key);
+
+        assert_eq!(read, Err(manifest::Damage::Foreign), "{manifest:?}");
+    }
+    for path in ["../x", "a/../../x", "/x", ""] {
+        let read = Manifest::decode(&at_path(path).encode(), &key);
+
+        assert_eq!(read, Err(manifest::Damage::Unconfined), "{path}");
+    }
+    assert_eq!(Manifest::decode(&at_path("b/c").encode(), &key), Ok(at_path("b/c")));
+}
+
 #[test]
 fn input_is_seen_as_links_to_what_is_kept() {
     let bench = Bench::new();
@@ -290,6 +333,22 @@ fn copy_follows_the_result() {
     assert_eq!((other.written, other.removed, other.restored.len()), (1, 1, 0));
     assert_eq!(list_files(&readable).unwrap(), ["a", "d", "mine"]);
     assert!(!readable.join("b").exists());
+}
+
+#[test]
+fn folder_that_became_a_link_is_known_by_where_it_leads() {
+    let bench = Bench::new();
+    let (readable, elsewhere) = (bench.readable(), bench.folder.path().join("elsewhere"));
+    let old = bench.publish(&parts(1), &[("a", "one")]);
+    let new = bench.publish(&parts(2), &[("a", "two")]);
+    bench.cache.copy_output(&old.outputs["features"], &readable).unwrap();
+    fs::rename(&readable, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &readable).unwrap();
+
+    bench.cache.copy_output(&new.outputs["features"], &readable).unwrap();
+
+    assert!(bench.cache.is_copied(&new.outputs["features"], &readable));
+    assert!(!bench.cache.is_copied(&old.outputs["features"], &readable));
 }
 
 #[test]

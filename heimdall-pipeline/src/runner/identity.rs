@@ -36,8 +36,7 @@ impl Run<'_> {
             parts.set(format!("external {field}"), token.to_string());
         }
         for port in stage.output_ports().iter() {
-            let value = format!("{} {}", port.kind, port.kind.format_version());
-            parts.set(format!("output {}", port.name), value);
+            parts.set_output(port);
         }
         if let Stage::Register(_) = stage {
             // Entering a model into another store is another result, wherever the model is from.

@@ -63,10 +63,12 @@ impl Run<'_> {
             return self.bring_fetched(position, manifest).await;
         }
         let (manifest, lock) = self.make(position, parts, lock).await?;
+        // Of what was made here: the shared result that may take its place can be the one before.
+        let reproduced = before.map(|before| manifest.has_outputs_of(&before));
         let manifest = self.share(position, manifest).await;
         drop(lock);
         let mut report = self.deliver(position, &manifest, StageState::Ran).await?;
-        report.reproduced = before.map(|before| manifest.has_outputs_of(&before));
+        report.reproduced = reproduced;
         Ok((report, manifest))
     }
 
@@ -104,7 +106,11 @@ impl Run<'_> {
             return Err(not_cached(false));
         }
         let key = self.latest_key(position)?.ok_or_else(|| not_cached(true))?;
-        let manifest = self.look_up(position, &key).await?.ok_or_else(|| not_cached(true))?;
+        let manifest = self.look_up(position, &key).await?;
+        // The stage may have had other outputs then.
+        let ports = self.spec.stages[position].stage.output_ports();
+        let manifest = manifest.filter(|manifest| manifest.has_ports(&ports));
+        let manifest = manifest.ok_or_else(|| not_cached(true))?;
         let mut report = self.deliver(position, &manifest, StageState::Cached).await?;
         report.frozen = true;
         Ok((report, manifest))

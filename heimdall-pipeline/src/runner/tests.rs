@@ -136,6 +136,50 @@ async fn equal_result_of_a_forced_stage_stops_there() {
     assert_eq!(states(&forced), ["ran", "cached"]);
 }
 
+/// The shared result takes the place of the new one, and is not what was made.
+#[tokio::test]
+async fn stage_that_makes_something_else_each_time_is_told_from_others_beside_a_shared_cache() {
+    let bench = Bench::new();
+    let line = "cat /proc/sys/kernel/random/uuid > $HEIMDALL_OUTPUT_OUT/x";
+    let text = format!(
+        "stages:\n  a:\n    uses: cmd\n    outputs: {{ out: files }}\n    command: {line}\n"
+    );
+    let remote = Some(bench.path("shared").display().to_string());
+    let options = RunOptions { remote, ..bench.options() };
+    let first = bench.try_run(&text, &options).await.unwrap();
+    let made = files(&first.stages[0].1.outputs["out"]);
+
+    let force = vec!["a".to_owned()];
+    let second = bench.try_run(&text, &RunOptions { force, ..options }).await.unwrap();
+
+    assert_eq!(second.stages[0].1.reproduced, Some(false));
+    assert_eq!(files(&second.stages[0].1.outputs["out"]), made);
+}
+
+#[tokio::test]
+async fn frozen_stage_whose_outputs_were_others_is_not_cached() {
+    let bench = Bench::new();
+    let text = |port: &str| {
+        let first = format!(
+            "{{ uses: cmd, outputs: {{ {port}: files }}, command: touch $HEIMDALL_OUTPUT_ONE/x }}"
+        );
+        let second = format!(
+            "{{ uses: cmd, from: {{ in: a.{port} }}, outputs: {{ out: files }}, command: touch $HEIMDALL_OUTPUT_OUT/x }}"
+        );
+        format!("stages:\n  a: {first}\n  b: {second}\n")
+    };
+    bench.run(&text("one")).await;
+
+    let only = vec!["b".to_owned()];
+    let options = RunOptions { frozen: true, only, ..bench.options() };
+    let error = bench.try_run(&text("two"), &options).await.unwrap_err();
+
+    assert!(matches!(error, PipelineError::NotCached { .. }), "{error}");
+    let other_line = text("one").replace("ONE/x", "ONE/y");
+    let report = bench.try_run(&other_line, &options).await.unwrap();
+    assert_eq!(states(&report), ["cached", "cached"]);
+}
+
 #[tokio::test]
 async fn stage_after_from_runs_again() {
     let bench = Bench::new();

@@ -107,6 +107,7 @@ impl Machine {
     fn publish(&self, content: &str) -> Manifest {
         let mut parts = KeyParts::default();
         parts.set("parameters", "{}");
+        StageKind::Extract.outputs().iter().for_each(|port| parts.set_output(port));
         let key = parts.key();
         let work = self.cache.create_work(&key, "run").unwrap();
         let output = work.create_output("features").unwrap();
