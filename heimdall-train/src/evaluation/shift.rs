@@ -66,6 +66,8 @@ pub enum ShiftQuantity {
     HearingReceivers,
     /// What a receiver hears beyond the path loss that fits the training events, in dB.
     LevelResidualDb,
+    /// Noise that a receiver measures, in dB: with the gain, it moves from world to world.
+    NoiseDb,
 }
 
 /// The distributions of one quantity in training and test.
@@ -175,46 +177,17 @@ impl DataShift {
         if ![training, test].iter().all(|set| set.events.iter().any(has_level)) {
             return None;
         }
-        let levels = TrainingLevels::new(training.events);
         let groups = [training, test].map(|set| groups(set, config.block_km));
-        let step = training.events.len().div_ceil(REFERENCE_EVENTS_MAX);
-        let nearest = |set: &ShiftSet<'_>, own: &[Group<'_>], event: usize| {
-            let is_other = |known: usize| !groups[0][known].is_near(&own[event]);
-            levels.nearest_db(&set.events[event], is_other)
-        };
-        let hearing =
-            |set: &ShiftSet<'_>, event: usize| Some(heard(&set.events[event]).count() as f64);
-        let mut pairs = vec![
-            (
-                (ShiftQuantity::NearestDifferenceDb, None),
-                Sample::of(training, &groups[0], |event| {
-                    event.is_multiple_of(step).then(|| nearest(training, &groups[0], event))?
-                }),
-                Sample::of(test, &groups[1], |event| nearest(test, &groups[1], event)),
-            ),
-            (
-                (ShiftQuantity::HearingReceivers, None),
-                Sample::of(training, &groups[0], |event| hearing(training, event)),
-                Sample::of(test, &groups[1], |event| hearing(test, event)),
-            ),
-        ];
+        let mut pairs = of_events(training, test, &groups);
         let mut lost_receivers = Vec::new();
         for (receiver, Receiver { name, .. }) in receivers.iter().enumerate() {
-            let residual = |set: &ShiftSet<'_>, event: usize| {
-                let level_db = heard(&set.events[event]).find(|heard| heard.0 == receiver)?.1;
-                Some(level_db - model.level_db(receiver, set.positions[event]))
-            };
-            let of_training = Sample::of(training, &groups[0], |event| residual(training, event));
-            let of_test = Sample::of(test, &groups[1], |event| residual(test, event));
+            let of_receiver = of_receiver(training, test, &groups, model, (receiver, name));
+            let [(_, of_training, of_test), _] = &of_receiver;
             let share = of_training.values.len() as f64 / training.events.len() as f64;
             if of_test.values.is_empty() && share >= LOST_SHARE_MIN {
                 lost_receivers.push(name.clone());
             }
-            pairs.push((
-                (ShiftQuantity::LevelResidualDb, Some(name.clone())),
-                of_training,
-                of_test,
-            ));
+            pairs.extend(of_receiver);
         }
         pairs.retain(|(_, of_training, of_test)| {
             !of_training.values.is_empty() && !of_test.values.is_empty()
@@ -233,6 +206,64 @@ impl DataShift {
             lost_receivers,
         })
     }
+}
+
+/// A quantity, of which receiver it is, and its values in training and test.
+type Pair<'a> = ((ShiftQuantity, Option<String>), Sample<'a>, Sample<'a>);
+
+/// What is compared of whole events.
+fn of_events<'a>(
+    training: &ShiftSet<'a>,
+    test: &ShiftSet<'a>,
+    groups: &[Vec<Group<'a>>; 2],
+) -> Vec<Pair<'a>> {
+    let levels = TrainingLevels::new(training.events);
+    let step = training.events.len().div_ceil(REFERENCE_EVENTS_MAX);
+    let nearest = |set: &ShiftSet<'_>, own: &[Group<'_>], event: usize| {
+        let is_other = |known: usize| !groups[0][known].is_near(&own[event]);
+        levels.nearest_db(&set.events[event], is_other)
+    };
+    let hearing = |set: &ShiftSet<'_>, event: usize| Some(heard(&set.events[event]).count() as f64);
+    vec![
+        (
+            (ShiftQuantity::NearestDifferenceDb, None),
+            Sample::of(training, &groups[0], |event| {
+                event.is_multiple_of(step).then(|| nearest(training, &groups[0], event))?
+            }),
+            Sample::of(test, &groups[1], |event| nearest(test, &groups[1], event)),
+        ),
+        (
+            (ShiftQuantity::HearingReceivers, None),
+            Sample::of(training, &groups[0], |event| hearing(training, event)),
+            Sample::of(test, &groups[1], |event| hearing(test, event)),
+        ),
+    ]
+}
+
+/// What is compared of a receiver: its levels beyond path loss, and its noise.
+fn of_receiver<'a>(
+    training: &ShiftSet<'a>,
+    test: &ShiftSet<'a>,
+    groups: &[Vec<Group<'a>>; 2],
+    model: &LevelModel,
+    (receiver, name): (usize, &str),
+) -> [Pair<'a>; 2] {
+    let residual = |set: &ShiftSet<'_>, event: usize| {
+        let level_db = heard(&set.events[event]).find(|heard| heard.0 == receiver)?.1;
+        Some(level_db - model.level_db(receiver, set.positions[event]))
+    };
+    let noise = |set: &ShiftSet<'_>, event: usize| {
+        let noise_db = f64::from(set.events[event].scalars[receiver]?.noise_psd_db);
+        (!noise_db.is_nan()).then_some(noise_db)
+    };
+    let pair = |quantity, value: &dyn Fn(&ShiftSet<'_>, usize) -> Option<f64>| {
+        (
+            (quantity, Some(name.to_owned())),
+            Sample::of(training, &groups[0], |event| value(training, event)),
+            Sample::of(test, &groups[1], |event| value(test, event)),
+        )
+    };
+    [pair(ShiftQuantity::LevelResidualDb, &residual), pair(ShiftQuantity::NoiseDb, &noise)]
 }
 
 /// Compares two samples that have values.

@@ -68,6 +68,11 @@ fn findings(shift: &DataShift) -> Vec<String> {
                 comparison.receiver.as_deref().unwrap_or("a receiver"),
                 test_median - training_median
             ),
+            ShiftQuantity::NoiseDb => format!(
+                "The noise of {} is {:+.1} dB from what it was in training.",
+                comparison.receiver.as_deref().unwrap_or("a receiver"),
+                test_median - training_median
+            ),
         });
     }
     if !shift.lost_receivers.is_empty() {
@@ -124,6 +129,9 @@ fn comparisons(shift: &DataShift) -> Vec<Vec<String>> {
             (ShiftQuantity::HearingReceivers, _) => "receivers that hear".to_owned(),
             (ShiftQuantity::LevelResidualDb, receiver) => {
                 format!("{} beyond path loss, dB", receiver.unwrap_or_default())
+            }
+            (ShiftQuantity::NoiseDb, receiver) => {
+                format!("noise of {}, dB", receiver.unwrap_or_default())
             }
         };
         rows.push(vec![

@@ -138,7 +138,7 @@ fn events_of_one_world_are_alike() {
         );
 
         assert!(!shift.differs, "{shift:?}");
-        assert_eq!(shift.comparisons.len(), 4);
+        assert_eq!(shift.comparisons.len(), 6);
         assert_eq!(shift.comparisons[0].training_groups, 300);
     }
 }
@@ -155,8 +155,32 @@ fn receiver_with_another_gain_is_noticed_by_name() {
         .map(|comparison| (comparison.receiver.as_deref().unwrap(), comparison.differs))
         .collect();
     assert_eq!(differs, [("east", false), ("west", true)]);
-    let west = shift.comparisons.last().unwrap();
+    let west = shift
+        .comparisons
+        .iter()
+        .rfind(|comparison| comparison.quantity == ShiftQuantity::LevelResidualDb)
+        .unwrap();
     assert!((west.test_median - west.training_median - 12.0).abs() < 1.0, "{west:?}");
+}
+
+/// Levels above noise say nothing about gains, which a network sees nevertheless.
+#[test]
+fn receiver_with_another_noise_is_noticed_by_name() {
+    let mut test = draw(2, Some(0.0), 1);
+    for scalars in test.events.iter_mut().filter_map(|event| event.scalars[0].as_mut()) {
+        scalars.noise_psd_db -= 3.0;
+    }
+
+    let shift = measure(&draw(1, Some(0.0), 1), &test, &ShiftConfig::default());
+
+    let differing: Vec<_> = shift
+        .comparisons
+        .iter()
+        .filter(|comparison| comparison.differs)
+        .map(|comparison| (comparison.quantity, comparison.receiver.as_deref()))
+        .collect();
+    assert_eq!(differing, [(ShiftQuantity::NoiseDb, Some("east"))]);
+    assert!(shift.differs);
 }
 
 #[test]
