@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::table::table;
-use super::{CacheArgs, DefinitionArgs, RemoteArgs, SelectionArgs, Surroundings};
+use super::{CacheArgs, DefinitionArgs, RemoteArgs, Surroundings};
 use crate::cache::{Cache, Limits};
 use crate::progress::size;
 use crate::{ByteCount, EventSink, Exchange, PipelineError, RunOptions, Span, duration};
@@ -77,9 +77,13 @@ pub struct ExchangeArgs {
     #[command(flatten)]
     pub definition: DefinitionArgs,
 
-    /// The stages
+    /// Exchange no more than the results of this stage and those that it needs
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+
+    /// The cache
     #[command(flatten)]
-    pub selection: SelectionArgs,
+    pub cache: CacheArgs,
 
     /// The shared cache
     #[command(flatten)]
@@ -110,8 +114,15 @@ impl CacheCommandArgs {
 impl ExchangeArgs {
     async fn run(&self, surroundings: &Surroundings, is_push: bool) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
-        let options = self.selection.options(&spec, surroundings);
-        let options = RunOptions { remote: self.remote.address(&spec), ..options };
+        let options = RunOptions {
+            cache: self.cache.cache.clone(),
+            until: self.until.clone(),
+            remote: self.remote.address(&spec),
+            environment: surroundings.environment.clone(),
+            secrets: surroundings.secrets_of(&spec),
+            fault: surroundings.fault,
+            ..RunOptions::default()
+        };
         let screen = surroundings.progress.clone();
         let events = EventSink::new(move |event| screen.show(&event));
         let done = if is_push {
