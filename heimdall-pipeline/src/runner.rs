@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
         let resources = Resources::new(spec, options)?;
         let cache = Cache::open(&options.cache, options.fault)?;
         let in_use = cache.share()?;
-        let sharing = Sharing::new(options)?;
+        let (sharing, away) = Sharing::new(options)?;
         let copies = options.output.join(&spec.name);
         let copies = std::path::absolute(&copies).map_err(PipelineError::io("find", &copies))?;
         let id = new_run_id(started);
@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
             pipeline: spec.name.clone(),
             stages: names,
         });
-        Ok(Self {
+        let run = Self {
             spec,
             options,
             cancel,
@@ -224,7 +224,11 @@ impl<'a> Run<'a> {
             reports: (0..spec.stages.len()).map(|_| OnceLock::new()).collect(),
             latest: OnceLock::new(),
             kept: OnceLock::new(),
-        })
+        };
+        if let Some(error) = away {
+            run.tell_sharing_failed(&error);
+        }
+        Ok(run)
     }
 
     fn is_cancelled(&self) -> bool {

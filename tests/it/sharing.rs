@@ -10,6 +10,7 @@ use crate::workplace::{Workplace, said};
 fn shared() -> (Workplace, Workplace, String) {
     let (one, other) = (small(), small());
     let address = one.path("shared").display().to_string();
+    fs::create_dir(&address).unwrap();
     (one, other, address)
 }
 
@@ -82,7 +83,7 @@ fn results_are_pushed_and_pulled_by_command() {
 /// What is damaged in the shared cache is found out, made anew, and put right for the next machine.
 #[test]
 fn damage_in_the_shared_cache_reaches_nobody() {
-    for kind in ["cas", "ac"] {
+    for kind in ["cas", "ac-2"] {
         for damage in ["", "other content"] {
             let (one, other, address) = shared();
             one.run(&["--remote", &address]).done();
@@ -106,9 +107,8 @@ fn damage_in_the_shared_cache_reaches_nobody() {
 #[test]
 fn failing_shared_cache_fails_no_run() {
     let (one, _, address) = shared();
-    fs::create_dir(&address).unwrap();
     // Files stand where folders are needed, which holds for whoever runs this.
-    for name in ["cas", "ac"] {
+    for name in ["cas", "ac-2"] {
         fs::write(Path::new(&address).join(name), "").unwrap();
     }
 
@@ -116,6 +116,18 @@ fn failing_shared_cache_fails_no_run() {
 
     assert_eq!(states(&run.done()), ["ran"; 4]);
     assert_eq!(run.stderr.matches("goes on without the shared cache").count(), 1, "{}", run.stderr);
+    // One that is away is not made anew: that is for `cache push`.
+    let below_a_file = format!("{address}/cas/x");
+    for away in [below_a_file.as_str(), "away"] {
+        let run = small().run(&["--remote", away]);
+        assert_eq!(states(&run.done()), ["ran"; 4]);
+        assert!(run.stderr.contains("goes on without the shared cache"), "{}", run.stderr);
+        let pull = ["cache", "pull", "pipeline.yaml", "--remote", away];
+        assert!(!one.command(&pull).output().unwrap().status.success(), "{away}");
+    }
+    assert!(!one.path("away").exists());
+    let push = ["cache", "push", "pipeline.yaml", "--remote", "away"];
+    assert!(said(&one, &push).starts_with("4 results"));
     let refused = one.run(&["--remote", "ftp://example"]);
     assert_eq!(refused.code, 2);
     assert!(
@@ -236,7 +248,7 @@ mod with_python {
             assert_eq!(states(&made.done()), ["ran"; 4]);
             assert_eq!(states(&taken.done()), ["cached"; 4], "{conditional}");
             let listed = bucket.ask("GET /shared?list-type=2 HTTP/1.0\r\n\r\n");
-            assert_eq!(listed.matches("<Key>a/b/ac/").count(), 4, "{listed}");
+            assert_eq!(listed.matches("<Key>a/b/ac-2/").count(), 4, "{listed}");
         }
     }
 

@@ -106,20 +106,29 @@ impl Cache {
     /// Moves a file into the store, unless the store has that content already and whole.
     pub(super) fn keep_file(&self, path: &Path) -> Result<(Digest, FileIdentity), PipelineError> {
         let digest = digest_of_file(path).map_err(PipelineError::io("read", path))?;
-        let blob = self.blob(&digest);
-        let at_blob = |action| PipelineError::io(action, &blob);
-        if let Some(identity) = identity_if_there(&blob).map_err(at_blob("look at"))?
-            && digest_of_file(&blob).map_err(at_blob("read"))? == digest
-        {
+        if let Some(identity) = self.read_kept(&digest)? {
             return Ok((digest, identity));
         }
+        let blob = self.blob(&digest);
         create_parent(&blob)?;
         fs::set_permissions(path, Permissions::from_mode(0o444))
             .map_err(PipelineError::io("protect", path))?;
         fs::rename(path, &blob).map_err(PipelineError::io("move", path))?;
         self.reach(FaultPoint::FileKept);
-        let identity = FileIdentity::of(&blob).map_err(at_blob("look at"))?;
+        let identity = FileIdentity::of(&blob).map_err(PipelineError::io("look at", &blob))?;
         Ok((digest, identity))
+    }
+
+    /// Reads the kept content of a digest, and returns what it looks like if it is there and whole.
+    pub(super) fn read_kept(&self, digest: &Digest) -> Result<Option<FileIdentity>, PipelineError> {
+        let blob = self.blob(digest);
+        let Some(identity) =
+            identity_if_there(&blob).map_err(PipelineError::io("look at", &blob))?
+        else {
+            return Ok(None);
+        };
+        let found = digest_of_file(&blob).map_err(PipelineError::io("read", &blob))?;
+        Ok((found == *digest).then_some(identity))
     }
 
     /// Waits until everything in the store would survive a loss of power.

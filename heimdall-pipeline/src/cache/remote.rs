@@ -1,7 +1,8 @@
 //! A cache in an object store, from which machines take each other's results.
 //!
-//! It is laid out as a local one: `cas/ab/<digest>` and `ac/ab/<key>.json`. Files come first and the
-//! manifest last, so that whatever has a manifest is whole.
+//! It is laid out as a local one: `cas/ab/<digest>` and `ac-2/ab/<key>.json`, in which 2 is the
+//! version of manifests, so that programs of several versions leave each other's alone. Files come
+//! first and the manifest last, so that whatever has a manifest is whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -125,7 +126,7 @@ impl Remote {
     }
 
     fn manifest(&self, key: &Key) -> ObjectPath {
-        self.path("ac", key, ".json")
+        self.path(&format!("ac-{}", Manifest::version()), key, ".json")
     }
 
     fn failed(&self) -> impl Fn(Error) -> PipelineError + '_ {
@@ -262,6 +263,8 @@ impl Cache {
         match theirs.map(|bytes| Manifest::decode(&bytes, &manifest.key)) {
             Some(Ok(theirs)) if theirs.has_outputs_of(manifest) => Ok(Pushed::Kept(traffic)),
             Some(Ok(theirs)) => Ok(Pushed::Differs(Box::new(theirs))),
+            // That of another program stays, which would write over ours in turn.
+            Some(Err(Damage::Outdated)) => Ok(Pushed::Kept(traffic)),
             // What cannot be trusted, or is gone again, is written over.
             Some(Err(_)) | None => {
                 let payload = PutPayload::from(manifest.encode());
@@ -299,12 +302,12 @@ impl Cache {
         &self,
         remote: &Remote,
         key: &Key,
-        _lock: &KeyLock,
+        lock: &KeyLock,
         run: &str,
     ) -> Result<Pulled, PipelineError> {
         let Some(bytes) = remote.read_manifest(key).await? else { return Ok(Pulled::Miss) };
         match Manifest::decode(&bytes, key) {
-            Ok(manifest) => self.take_over(remote, manifest, run).await,
+            Ok(manifest) => self.take_over(remote, manifest, lock, run).await,
             Err(Damage::Outdated) => Ok(Pulled::Miss),
             Err(_) => {
                 remote.remove(&remote.manifest(key)).await?;
@@ -319,6 +322,7 @@ impl Cache {
         &self,
         remote: &Remote,
         mut manifest: Manifest,
+        _lock: &KeyLock,
         run: &str,
     ) -> Result<Pulled, PipelineError> {
         let key = manifest.key;
@@ -347,15 +351,16 @@ impl Cache {
         Ok(Pulled::Result(Box::new(manifest.await?), traffic))
     }
 
-    /// Fetches a file that is not there yet, and returns its length if it was fetched, or what is
-    /// wrong with it.
+    /// Fetches a file that is not there yet and whole, and returns its length if it was fetched, or
+    /// what is wrong with it.
     async fn pull_blob(
         &self,
         remote: &Remote,
         digest: Digest,
         work: &WorkFolder,
     ) -> Result<Result<Option<u64>, String>, PipelineError> {
-        if self.blob(&digest).exists() {
+        let cache = self.clone();
+        if blocking(move || cache.read_kept(&digest)).await?.is_some() {
             return Ok(Ok(None));
         }
         let source = remote.blob(&digest);

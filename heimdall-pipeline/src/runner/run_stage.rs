@@ -65,7 +65,7 @@ impl Run<'_> {
         let (manifest, lock) = self.make(position, parts, lock).await?;
         // Of what was made here: the shared result that may take its place can be the one before.
         let reproduced = before.map(|before| manifest.has_outputs_of(&before));
-        let manifest = self.share(position, manifest).await;
+        let manifest = self.share(position, manifest, &lock).await;
         drop(lock);
         let mut report = self.deliver(position, &manifest, StageState::Ran).await?;
         report.reproduced = reproduced;

@@ -1,5 +1,7 @@
 //! Taking results from a cache that machines share, and giving them to it.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,12 +22,35 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    /// Opens the shared cache that the options name, if they do.
-    pub(super) fn new(options: &RunOptions) -> Result<Option<Self>, PipelineError> {
-        let address = options.remote.as_deref();
-        let remote = address.map(|address| Remote::open(address, &options.environment));
-        Ok(remote.transpose()?.map(|remote| Self { remote, has_failed: AtomicBool::new(false) }))
+    /// Opens the shared cache that the options name, if they do; one that is away is the error in
+    /// the second place.
+    pub(super) fn new(
+        options: &RunOptions,
+    ) -> Result<(Option<Self>, Option<PipelineError>), PipelineError> {
+        let Some(address) = &options.remote else { return Ok((None, None)) };
+        if let Err(error) = find_folder(address) {
+            return Ok((None, Some(error)));
+        }
+        let remote = Remote::open(address, &options.environment)?;
+        Ok((Some(Self { remote, has_failed: AtomicBool::new(false) }), None))
     }
+}
+
+/// Returns the folder at the address of a shared cache, if it is that of one.
+fn folder(address: &str) -> Option<&Path> {
+    match address.split_once("://") {
+        None => Some(Path::new(address)),
+        Some(("file", path)) => Some(Path::new(path)),
+        Some(_) => None,
+    }
+    .filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Looks whether a shared cache in a folder is there. A run makes none: the folder may be on another
+/// machine that is away.
+fn find_folder(address: &str) -> Result<(), PipelineError> {
+    let Some(path) = folder(address) else { return Ok(()) };
+    fs::read_dir(path).map(drop).map_err(PipelineError::io("open the shared cache", path))
 }
 
 /// What was exchanged with a shared cache.
@@ -82,6 +107,13 @@ async fn exchange(
     events: &EventSink,
     is_push: bool,
 ) -> Result<Exchange, PipelineError> {
+    if let Some(address) = &options.remote {
+        if let Some(path) = folder(address).filter(|_| is_push) {
+            fs::create_dir_all(path).map_err(PipelineError::io("create", path))?;
+        }
+        // A run does without one that is away, and here there would be nothing to do.
+        find_folder(address)?;
+    }
     let cancel = Arc::default();
     let run = Run::begin(spec, options, &cancel, events)?;
     let mut done = Exchange::default();
@@ -101,7 +133,13 @@ async fn exchange(
         let found = run.look_up(position, &key).await?;
         match (found, is_push) {
             (Some(manifest), true) => {
-                let (manifest, traffic) = run.push(remote, position, manifest).await?;
+                let lock = loop {
+                    // Nothing comes of waiting for the work of another run, but that it ends.
+                    if let Some(lock) = run.lock(position, &key).await? {
+                        break lock;
+                    }
+                };
+                let (manifest, traffic) = run.push(remote, position, manifest, &lock).await?;
                 done.add(traffic);
                 run.set_result(position, manifest);
             }
@@ -144,7 +182,7 @@ impl Run<'_> {
     }
 
     /// Does something with the shared cache, if there is one. It is there to save time: when it
-    /// fails, the run says so, once, and goes on without it.
+    /// fails, the run says so, once, and goes on without it, and so it does when it is to stop.
     async fn if_shared<T>(
         &self,
         position: usize,
@@ -155,16 +193,25 @@ impl Run<'_> {
         if sharing.has_failed.load(Ordering::Relaxed) {
             return None;
         }
-        match work(remote).await {
+        let done = tokio::select! {
+            biased;
+            () = self.cancelled() => return None,
+            done = work(remote) => done,
+        };
+        match done {
             Ok(done) => done,
             Err(error) => {
                 if !sharing.has_failed.swap(true, Ordering::Relaxed) {
-                    let error = self.options.secrets.redact(&error.with_causes()).into_owned();
-                    self.events.send(RunEvent::SharingFailed { error });
+                    self.tell_sharing_failed(&error);
                 }
                 None
             }
         }
+    }
+
+    pub(super) fn tell_sharing_failed(&self, error: &PipelineError) {
+        let error = self.options.secrets.redact(&error.with_causes()).into_owned();
+        self.events.send(RunEvent::SharingFailed { error });
     }
 
     /// Takes a result from the shared cache, if it has it.
@@ -195,10 +242,15 @@ impl Run<'_> {
 
     /// Gives a new result to the shared cache. If there is another result already that was made from
     /// the same, that one counts, so that all machines go on from one.
-    pub(super) async fn share(&self, position: usize, manifest: Manifest) -> Arc<Manifest> {
+    pub(super) async fn share(
+        &self,
+        position: usize,
+        manifest: Manifest,
+        lock: &KeyLock,
+    ) -> Arc<Manifest> {
         let manifest = Arc::new(manifest);
         let pushing = async |remote: &Remote| {
-            Ok(Some(self.push(remote, position, Arc::clone(&manifest)).await?.0))
+            Ok(Some(self.push(remote, position, Arc::clone(&manifest), lock).await?.0))
         };
         self.if_shared(position, pushing).await.unwrap_or(manifest)
     }
@@ -240,6 +292,7 @@ impl Run<'_> {
         remote: &Remote,
         position: usize,
         manifest: Arc<Manifest>,
+        lock: &KeyLock,
     ) -> Result<(Arc<Manifest>, Traffic), PipelineError> {
         let stage = self.name(position).to_owned();
         match self.cache.push(remote, &manifest).await? {
@@ -251,7 +304,7 @@ impl Run<'_> {
             Pushed::Differs(theirs) => {
                 let key = manifest.key.short();
                 self.events.send(RunEvent::Nondeterministic { stage: stage.clone(), key });
-                match self.cache.take_over(remote, *theirs, &self.id).await? {
+                match self.cache.take_over(remote, *theirs, lock, &self.id).await? {
                     Pulled::Result(theirs, traffic) => Ok((Arc::from(theirs), traffic)),
                     // What there is cannot be used: ours stays.
                     Pulled::Damaged(what) => {

@@ -144,6 +144,7 @@ async fn stage_that_makes_something_else_each_time_is_told_from_others_beside_a_
     let text = format!(
         "stages:\n  a:\n    uses: cmd\n    outputs: {{ out: files }}\n    command: {line}\n"
     );
+    fs::create_dir(bench.path("shared")).unwrap();
     let remote = Some(bench.path("shared").display().to_string());
     let options = RunOptions { remote, ..bench.options() };
     let first = bench.try_run(&text, &options).await.unwrap();

@@ -166,6 +166,48 @@ async fn result_arrives_whole() {
     }
 }
 
+/// What is in the store already is no reason to trust it.
+#[tokio::test]
+async fn damaged_files_are_replaced_by_shared_ones() {
+    for remote in remotes() {
+        let (one, other) = (Machine::new(), Machine::new());
+        let manifest = one.publish("new");
+        one.push(&remote, &manifest).await;
+        other.pull(&remote, &manifest.key).await;
+        for file in &manifest.outputs["features"].files {
+            let blob = other.cache.blob(&file.digest);
+            fs::remove_file(&blob).unwrap();
+            fs::write(&blob, "damaged").unwrap();
+        }
+
+        let pulled = other.pull(&remote, &manifest.key).await;
+
+        let Pulled::Result(theirs, traffic) = pulled else { panic!("{pulled:?}") };
+        assert_eq!(traffic.files, 2);
+        assert_eq!(content(&other, &theirs), ["new", "the same"]);
+    }
+}
+
+/// A manifest that another version of the program reads is neither taken nor written over.
+#[tokio::test]
+async fn manifest_of_another_version_stays() {
+    for remote in remotes() {
+        let one = Machine::new();
+        let mut manifest = one.publish("new");
+        let path = remote.manifest(&manifest.key);
+        manifest.version += 1;
+        let theirs = manifest.encode();
+        remote.store.put(&path, PutPayload::from(theirs.clone())).await.unwrap();
+        manifest.version -= 1;
+
+        one.push(&remote, &manifest).await;
+
+        assert_eq!(remote.read_manifest(&manifest.key).await.unwrap(), Some(theirs));
+        let pulled = Machine::new().pull(&remote, &manifest.key).await;
+        assert!(matches!(pulled, Pulled::Miss), "{pulled:?}");
+    }
+}
+
 #[tokio::test]
 async fn other_result_of_the_same_is_told() {
     for remote in remotes() {
@@ -176,7 +218,8 @@ async fn other_result_of_the_same_is_told() {
         let pushed = other.push(&remote, &second).await;
 
         let Pushed::Differs(theirs) = pushed else { panic!("{remote}: {pushed:?}") };
-        let taken = other.cache.take_over(&remote, *theirs, "run").await.unwrap();
+        let lock = other.lock(&first.key);
+        let taken = other.cache.take_over(&remote, *theirs, &lock, "run").await.unwrap();
         let Pulled::Result(taken, _) = taken else { panic!("{taken:?}") };
         assert_eq!(content(&other, &taken), ["first", "the same"]);
         assert!(other.cache.glance(&first.key).unwrap().has_outputs_of(&first));
