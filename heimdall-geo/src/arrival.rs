@@ -166,9 +166,9 @@ impl ArrivalSolver {
     /// the grid, and on circles around the receivers.
     ///
     /// **Ambiguity.** Every optimum within the grid whose likelihood is at least
-    /// `alternative_likelihood_min` of the largest, and that is three standard deviations away from the
-    /// others, is an answer: three receivers often leave two. Of
-    /// those that are equally likely, the nearest to the receivers comes first.
+    /// `alternative_likelihood_min` of the largest, and that is three standard deviations of their
+    /// difference away from the others, is an answer: three receivers often leave two. Of those that
+    /// are equally likely, the nearest to the receivers comes first.
     ///
     /// **Uncertainty.** The variance of a time is `(ν σ² + r²) / (ν + 1) + floor²` with its residual
     /// `r` and the degrees of freedom `ν`; the covariance of the position follows from these and from
@@ -304,8 +304,9 @@ impl ArrivalSolver {
                     east_km: optimum.place.east_km - other.place.east_km,
                     north_km: optimum.place.north_km - other.place.north_km,
                 };
-                // Nearer than three standard deviations, the region of the other one has room for it.
-                other_covariance.mahalanobis_squared(offset) > 9.0
+                // Nearer than three standard deviations of their difference, they are one place: the
+                // misfit has a cusp at each receiver, and dents beside it.
+                other_covariance.plus(&covariance).mahalanobis_squared(offset) > 9.0
             });
             if is_new {
                 answers.push((optimum, covariance));

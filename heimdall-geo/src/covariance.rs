@@ -38,6 +38,16 @@ impl Covariance {
         }
     }
 
+    /// Adds another covariance: that of the difference of two independent positions.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            east_km2: self.east_km2 + other.east_km2,
+            east_north_km2: self.east_north_km2 + other.east_north_km2,
+            north_km2: self.north_km2 + other.north_km2,
+        }
+    }
+
     /// Computes the determinant, in km⁴.
     pub fn determinant_km4(&self) -> f64 {
         self.east_km2 * self.north_km2 - self.east_north_km2 * self.east_north_km2

@@ -123,6 +123,18 @@ proptest! {
     }
 }
 
+/// The misfit has a second minimum 90 m beside this place, near a receiver.
+#[test]
+fn dent_beside_a_receiver_is_no_second_place() {
+    let network = network(&ArrivalConfig::default());
+    let place = local(42.249_452_888_526_186, 6.490_996_180_006_042);
+
+    let location = network.locate(&network.exact(place, &ALL, None), None);
+
+    assert_eq!(location.status(), "fix", "{location:?}");
+    assert!(location.best().unwrap().position.distance_km(&place) < 0.01);
+}
+
 #[test]
 fn both_branches_of_three_receivers_are_reported() {
     let network = network(&ArrivalConfig::default());
