@@ -375,7 +375,7 @@ fn members_differ_and_speak_as_one() {
     assert_eq!(loaded.network.members().len(), 2);
 }
 
-/// Numbers of the receivers that are no numbers, as damage on disk would leave them: the run stops,
+/// Numbers of the receivers that are infinite, as damage on disk would leave them: the run stops,
 /// and goes on after the last good epoch once they are mended.
 #[test]
 fn loss_that_is_no_number_leaves_the_last_good_checkpoint() {
@@ -391,7 +391,7 @@ fn loss_that_is_no_number_leaves_the_last_good_checkpoint() {
         [0, 1].map(|end| header["scalars"]["data_offsets"][end].as_u64().unwrap() as usize);
     let mut damaged = sound.clone();
     for number in damaged[8 + length..][from..to].chunks_mut(4) {
-        number.copy_from_slice(&f32::NAN.to_le_bytes());
+        number.copy_from_slice(&f32::INFINITY.to_le_bytes());
     }
     // The shards stay open, so that they are written over in place.
     let overwrite = |bytes: &[u8]| {
