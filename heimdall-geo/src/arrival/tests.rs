@@ -102,7 +102,8 @@ proptest! {
         prop_assert_eq!(location.status(), "fix");
     }
 
-    /// A single wrong receiver of seven does not move the fix by more than its clean errors would.
+    /// A single wrong receiver of seven does not move the fix by more than its clean errors would. At
+    /// the rim, taking another for the wrong one may explain the times as well: then both are answers.
     #[test]
     fn one_wrong_receiver_is_outvoted(
         east_km in -60_f64..60.0,
@@ -117,9 +118,13 @@ proptest! {
 
         let location = network.locate(&arrivals, None);
 
-        let best = location.best().unwrap();
+        let mut answers = vec![*location.best().unwrap()];
+        if let Location::Ambiguous { alternatives, .. } = &location {
+            answers.extend(alternatives);
+        }
         // A wrong time pulls by less than its share of a microsecond, 30 m, times the geometry.
-        prop_assert!(best.position.distance_km(&place) < 0.2, "{:?}", location);
+        let near = |answer: &Estimate| answer.position.distance_km(&place) < 0.2;
+        prop_assert!(answers.iter().any(near), "{:?}", location);
     }
 }
 
