@@ -16,7 +16,7 @@ pub enum Framing {
         /// rather than started there.
         center: bool,
     },
-    /// So many frames for a recording of any length, as [`FramePlan`] has them.
+    /// So many frames for a recording of any length, as [`FramePlan`](crate::FramePlan) has them.
     Count {
         /// Number of frames.
         frames: usize,
