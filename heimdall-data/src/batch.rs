@@ -170,8 +170,7 @@ impl Batcher {
         for &event in events {
             let (label, mut features) = self.dataset.get(event)?;
             if let (Some(weights), Some(by_hearing)) = (&mut arrays.weights, &self.weights) {
-                let hearing = features.scalars.iter().flatten().filter(|s| s.detected).count();
-                weights.push(by_hearing[hearing]);
+                weights.push(by_hearing[features.hearing_receivers()]);
             }
             if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, self.drop_out) {
                 drop_out.apply(&mut features, seed, epoch, &label.event);

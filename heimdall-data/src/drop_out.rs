@@ -53,8 +53,7 @@ impl ReceiverDropOut {
         for &receiver in &dropped {
             features.remove_receiver(receiver);
         }
-        let detecting = features.scalars.iter().flatten().filter(|scalars| scalars.detected);
-        if !dropped.is_empty() && detecting.count() < FIX_RECEIVERS_MIN {
+        if !dropped.is_empty() && features.hearing_receivers() < FIX_RECEIVERS_MIN {
             features.fix = None;
         }
     }

@@ -216,6 +216,11 @@ impl FeatureMap {
         self.arrivals[receiver] = None;
     }
 
+    /// Counts the receivers that detect the signal.
+    pub fn hearing_receivers(&self) -> usize {
+        self.scalars.iter().flatten().filter(|scalars| scalars.detected).count()
+    }
+
     /// Lays the numbers of all receivers out, `[receivers, 6]`; zeros where one recorded nothing, and
     /// where a number was not measured.
     pub fn scalar_rows(&self) -> impl Iterator<Item = f32> {

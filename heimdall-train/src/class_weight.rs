@@ -29,7 +29,7 @@ impl ClassWeights {
         let mut counts = vec![0_usize; training.header().shape.receivers + 1];
         for index in 0..training.len() {
             let (_, features) = training.get(index)?;
-            counts[features.scalars.iter().flatten().filter(|s| s.detected).count()] += 1;
+            counts[features.hearing_receivers()] += 1;
         }
         Ok(Some(self.of(&counts)))
     }
@@ -85,10 +85,7 @@ mod tests {
 
         let weights = ClassWeights::Inverse.measure(&dataset).unwrap().unwrap();
 
-        let heard = |index: usize| {
-            let (_, features) = dataset.get(index).unwrap();
-            features.scalars.iter().flatten().filter(|s| s.detected).count()
-        };
+        let heard = |index: usize| dataset.get(index).unwrap().1.hearing_receivers();
         let sum: f32 = (0..30).map(|index| weights[heard(index)]).sum();
         assert!((sum / 30.0 - 1.0).abs() < 1e-5, "{weights:?}");
         assert_eq!(ClassWeights::None.measure(&dataset).unwrap(), None);

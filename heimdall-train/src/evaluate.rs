@@ -287,7 +287,7 @@ impl Known {
         let events = self.predictions.iter().zip(&self.truths).zip(&self.features);
         let distances: Vec<(usize, f64)> = events
             .map(|((prediction, &truth), features)| {
-                (event::hearing_receivers(features), prediction.mahalanobis_squared(truth))
+                (features.hearing_receivers(), prediction.mahalanobis_squared(truth))
             })
             .collect();
         Recalibration::learn(&distances)

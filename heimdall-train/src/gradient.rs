@@ -1,29 +1,25 @@
 //! The gradient of a whole network: over several batches, its norm, and the limit of it.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use heimdall_kernels::sum_of_squares;
 
 /// Gradients of the batches that make a step together.
-#[derive(Default)]
-pub(crate) struct AccumulatedGradients {
-    sum: Option<GradientsParams>,
+pub(crate) struct AccumulatedGradients<M> {
+    sum: GradientsAccumulator<M>,
     pub(crate) batches: usize,
 }
 
-impl AccumulatedGradients {
+impl<M: Module> AccumulatedGradients<M> {
+    /// Begins without any.
+    pub(crate) fn new() -> Self {
+        Self { sum: GradientsAccumulator::new(), batches: 0 }
+    }
+
     /// Adds the gradient of a loss.
-    pub(crate) fn add<M: Module>(&mut self, module: &M, loss: Tensor<1>) {
-        let gradients = GradientsParams::from_grads(loss.backward(), module);
-        self.sum = Some(match self.sum.take() {
-            None => gradients,
-            Some(sum) => {
-                let mut visitor = AddVisitor { sum, gradients };
-                module.visit(&mut visitor);
-                visitor.sum
-            }
-        });
+    pub(crate) fn add(&mut self, module: &M, loss: Tensor<1>) {
+        self.sum.accumulate(module, GradientsParams::from_grads(loss.backward(), module));
         self.batches += 1;
     }
 
@@ -32,9 +28,10 @@ impl AccumulatedGradients {
     /// # Panics
     ///
     /// If nothing was added.
-    pub(crate) fn take<M: Module>(&mut self, module: &M) -> GradientsParams {
-        let sum = self.sum.take().expect("a step is made of at least one batch");
+    pub(crate) fn take(&mut self, module: &M) -> GradientsParams {
         let batches = std::mem::take(&mut self.batches);
+        assert!(batches > 0, "a step is made of at least one batch");
+        let sum = self.sum.grads();
         if batches == 1 { sum } else { scale_gradient(module, sum, 1.0 / batches as f64) }
     }
 }
@@ -113,20 +110,6 @@ impl ModuleVisitor for SplitVisitor<'_> {
     }
 }
 
-/// Adds each gradient to what was there before.
-struct AddVisitor {
-    sum: GradientsParams,
-    gradients: GradientsParams,
-}
-
-impl ModuleVisitor for AddVisitor {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else { return };
-        let before = self.sum.remove::<D>(param.id);
-        self.sum.register(param.id, before.map_or(gradient.clone(), |before| before + gradient));
-    }
-}
-
 /// Replaces each gradient by a multiple of it.
 struct ScaleVisitor {
     gradients: GradientsParams,
@@ -175,7 +158,7 @@ mod tests {
         let loss = |input: Tensor<2>| layer.forward(input).square().mean();
         let (first, second) = (rows([[1.0, 2.0], [3.0, 4.0]]), rows([[-1.0, 0.5], [2.0, 7.0]]));
 
-        let mut accumulated = AccumulatedGradients::default();
+        let mut accumulated = AccumulatedGradients::new();
         accumulated.add(&layer, loss(first.clone()));
         accumulated.add(&layer, loss(second.clone()));
         let halves = accumulated.take(&layer);

@@ -15,10 +15,10 @@ use crate::standardization::measure_standardization;
 use crate::{MODEL_FORMAT_VERSION, MemberRun, ModelManifest, TrainConfig, TrainedModel};
 
 /// Numbers in 0 … 1 that look random.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> f64 {
+    pub(crate) fn next(&mut self) -> f64 {
         // The generator of Knuth's MMIX; its upper bits are the good ones.
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -153,7 +153,7 @@ impl Run<'_> {
             let _entered = span.enter();
             let started = Instant::now();
             let (mut learning_rate, mut loss_sum, mut events) = (0.0, 0.0, 0);
-            let mut accumulated = AccumulatedGradients::default();
+            let mut accumulated = AccumulatedGradients::new();
             on_event(TrainEvent::EpochStarted { epoch, epochs: config.epochs });
 
             let order = BatchOrder::Shuffled { seed, epoch };

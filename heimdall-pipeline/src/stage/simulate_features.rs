@@ -94,7 +94,7 @@ impl SimulateFeaturesStage {
                 .collect::<Result<_, _>>()?;
             context.check_cancelled()?;
             for (label, features) in events {
-                heard += features.scalars.iter().flatten().filter(|s| s.detected).count();
+                heard += features.hearing_receivers();
                 timed += features.arrivals.iter().flatten().count();
                 writer.push(label, &features)?;
             }

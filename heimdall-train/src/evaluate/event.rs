@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use heimdall_data::HeimdallDataset;
-use heimdall_features::FeatureMap;
 use heimdall_geo::{Covariance, Ellipse, GeoError, LocalFrame, LocalPosition};
 use heimdall_loss::percentile;
 use rayon::prelude::*;
@@ -11,11 +10,6 @@ use rayon::prelude::*;
 use super::{Judge, Known};
 use crate::predict::Prediction;
 use crate::{BaselineAnswer, EvaluatedEvent, TrainError};
-
-/// Number of receivers that detect an event.
-pub(super) fn hearing_receivers(features: &FeatureMap) -> usize {
-    features.scalars.iter().flatten().filter(|scalars| scalars.detected).count()
-}
 
 impl Known {
     /// Puts what is known of each event beside its truth.
@@ -44,7 +38,7 @@ impl Known {
         };
         let region_90_area_km2 = region_90_area_km2(&scaled.covariance)?;
         let area_km2_max = config.abstention_area_share * baselines.region_side_km().powi(2);
-        let hearing_receivers = hearing_receivers(features);
+        let hearing_receivers = features.hearing_receivers();
         let nearest_km = judge.known_positions().iter().map(|place| place.distance_km(&truth));
         let baseline_answers = baselines.locate(features)?.into_iter().map(|(method, position)| {
             let error_km = geodesic_km(&frame, truth, position)?;

@@ -4,6 +4,7 @@ use heimdall_features::ReceiverScalars;
 use heimdall_geo::{PathLoss, Position};
 
 use super::*;
+use crate::testing::Random;
 
 /// An event that receivers hear at these levels.
 fn event(levels_db: &[Option<f64>]) -> FeatureMap {
@@ -48,18 +49,6 @@ fn distance_is_the_one_worked_out_by_hand() {
 fn critical_values_are_those_of_the_tables() {
     assert!((critical(0.05) - 1.358).abs() < 1e-3);
     assert!((critical(0.001) - 1.949).abs() < 1e-3);
-}
-
-/// Numbers in 0 … 1 that look random.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        // The generator of Knuth's MMIX; its upper bits are the good ones.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f64 / (1_u64 << 24) as f64
-    }
 }
 
 /// Events, and what is known of them.
