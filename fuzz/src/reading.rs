@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use heimdall_data::{IqFile, ReadOptions, SigmfCollection, read_npy, read_receivers, read_sources};
+use heimdall_data::{
+    IqFile, MeasuredNetwork, MeasurementTables, ReadOptions, SigmfCollection, TableConfig,
+    read_npy, read_receivers, read_sources,
+};
 use num_complex::Complex32;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -23,7 +26,7 @@ pub enum Kind {
     SigmfCollection,
     /// Metadata of SigMF recordings.
     SigmfMeta,
-    /// Tables of receivers and sources.
+    /// Tables of receivers, of sources, of events and of measurements.
     Table,
     /// WAV files.
     Wav,
@@ -63,8 +66,30 @@ pub fn read(kind: Kind, bytes: &[u8]) {
         Kind::Table => {
             let _ = read_receivers("receivers.csv".as_ref(), bytes);
             let _ = read_sources("sources.csv".as_ref(), bytes);
+            read_measurements(bytes);
         }
         Kind::Wav => read_files(&[("x.wav", bytes)], &facts()),
+    }
+}
+
+/// Reads receivers, events and measurements, one after the other, with a zero byte between them. With
+/// fewer parts, they are the measurements, or the events and the measurements, of given receivers.
+fn read_measurements(bytes: &[u8]) {
+    const RECEIVERS: &[u8] = b"receiver,latitude,longitude\na,45,7\nb,45.1,7.2\nc,46,9\n";
+    const EVENTS: &[u8] = b"event\n1\n2\n";
+    let parts: Vec<&[u8]> = bytes.splitn(3, |byte| *byte == 0).collect();
+    let [receivers, events, measurements] = match parts[..] {
+        [receivers, events, measurements] => [receivers, events, measurements],
+        [events, measurements] => [RECEIVERS, events, measurements],
+        _ => [RECEIVERS, EVENTS, bytes],
+    };
+    let folder = "folder".as_ref();
+    if let Ok(tables) = MeasurementTables::from_bytes(folder, receivers, events, measurements) {
+        let times = tables.events.iter().flat_map(|event| &event.measurements);
+        let times = times.filter_map(|measurement| measurement.arrival_s);
+        // Before the first one there is none, but for the part of a nanosecond.
+        times.for_each(|time_s| assert!(time_s.is_finite() && time_s >= -1e-9, "{time_s} s"));
+        let _ = MeasuredNetwork::of(&tables, &TableConfig::default());
     }
 }
 

@@ -60,6 +60,16 @@ pub fn seeds(kind: Kind) -> Vec<Vec<u8>> {
         Kind::Table => vec![
             b"receiver,latitude,longitude,altitude_m\n\"a, b\",46.5,8.75,1500\n\nc,-1,2,\n".to_vec(),
             b"source,frequency_hz,latitude,longitude\nDCF77,77500,50.0155,9.0108\nx,6e4,,\n".to_vec(),
+            [
+                "receiver,latitude,longitude,altitude_m\na,45,7,100\nb,45.1,7.2,\n",
+                "event,set,session,source,waveform,time,latitude,longitude,altitude_m\n\
+                 1,s,walk,car,cw,2022-07-05T10:51:43.25Z,45.5,7.5,900\n2,,,,,,,,\n",
+                "event,receiver,rss_db,snr_db,noise_db,arrival_time_ns\n\
+                 1,a,-80,,,1700000000123456789.25\n1,b,-90,3.5,-93.5,1.7e18\n2,b,,,,-12.5\n",
+            ]
+            .join("\0")
+            .into_bytes(),
+            b"event,receiver,arrival_time_ns\n1,c,12\n1,a,+7.\n2,b,3\n".to_vec(),
         ],
         Kind::Wav => vec![wav(b"RIFF", 1, 16, false), wav(b"RF64", 3, 32, true)],
     }

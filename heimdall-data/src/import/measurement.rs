@@ -14,6 +14,9 @@ const RECEIVERS: &str = "receivers.csv";
 const EVENTS: &str = "events.csv";
 const MEASUREMENTS: &str = "measurements.csv";
 
+/// A time has fewer nanoseconds than this, so that the difference of two is in the range of `i128`.
+const NANOSECONDS_MAX: f64 = 1e30;
+
 /// Receivers, and what they measured of events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasurementTables {
@@ -83,18 +86,31 @@ pub struct Measurement {
 pub fn read_measurement_tables(folder: &Path) -> Result<MeasurementTables, DataError> {
     let read = |name: &str| {
         let path = folder.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok((path, bytes)),
-            Err(source) => Err(DataError::Read { path, source }),
-        }
+        std::fs::read(&path).map_err(|source| DataError::Read { path, source })
     };
-    let (path, bytes) = read(RECEIVERS)?;
-    let receivers = read_receivers(&path, &bytes)?;
-    let (path, bytes) = read(EVENTS)?;
-    let mut events = read_events(&path, &bytes)?;
-    let (path, bytes) = read(MEASUREMENTS)?;
-    read_measurements(&path, &bytes, &receivers, &mut events)?;
-    Ok(MeasurementTables { receivers, events })
+    let [receivers, events, measurements] = [read(RECEIVERS)?, read(EVENTS)?, read(MEASUREMENTS)?];
+    MeasurementTables::from_bytes(folder, &receivers, &events, &measurements)
+}
+
+impl MeasurementTables {
+    /// Reads the contents of the three files of a folder, as [`read_measurement_tables`] does.
+    ///
+    /// `folder` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`read_measurement_tables`], but for [`DataError::Read`].
+    pub fn from_bytes(
+        folder: &Path,
+        receivers: &[u8],
+        events: &[u8],
+        measurements: &[u8],
+    ) -> Result<Self, DataError> {
+        let receivers = read_receivers(&folder.join(RECEIVERS), receivers)?;
+        let mut events = read_events(&folder.join(EVENTS), events)?;
+        read_measurements(&folder.join(MEASUREMENTS), measurements, &receivers, &mut events)?;
+        Ok(Self { receivers, events })
+    }
 }
 
 fn read_events(path: &Path, bytes: &[u8]) -> Result<Vec<MeasuredEvent>, DataError> {
@@ -180,7 +196,7 @@ fn read_measurements(
     Ok(())
 }
 
-/// A number of nanoseconds, however large.
+/// A number of nanoseconds, of up to 30 digits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Nanoseconds {
     whole: i128,
@@ -194,7 +210,7 @@ fn arrival_of(row: &Row<'_>) -> Result<Option<Nanoseconds>, DataError> {
         "" => Ok(None),
         text => match nanoseconds(text) {
             Some(arrival) => Ok(Some(arrival)),
-            None => Err(row.invalid(COLUMN, "a number of nanoseconds")),
+            None => Err(row.invalid(COLUMN, "a number of nanoseconds within ±1e30")),
         },
     }
 }
@@ -205,18 +221,18 @@ fn nanoseconds(text: &str) -> Option<Nanoseconds> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, decimals) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !whole.is_empty() && is_plain(whole) && is_plain(decimals) {
+    let number = if !whole.is_empty() && is_plain(whole) && is_plain(decimals) {
         let sign = if text.starts_with('-') { -1 } else { 1 };
         let fraction: f64 = format!("0.{decimals}0").parse().ok()?;
-        return Some(Nanoseconds {
-            whole: sign * whole.parse::<i128>().ok()?,
-            fraction: sign as f64 * fraction,
-        });
-    }
-    // With an exponent, the digits are those of a floating-point number.
-    let number: f64 = text.parse().ok()?;
-    (number.abs() < 1e30)
-        .then(|| Nanoseconds { whole: number.trunc() as i128, fraction: number.fract() })
+        let whole = sign * whole.parse::<i128>().ok()?;
+        Nanoseconds { whole, fraction: sign as f64 * fraction }
+    } else {
+        // With an exponent, the digits are those of a floating-point number.
+        let number: f64 = text.parse().ok()?;
+        Nanoseconds { whole: number.trunc() as i128, fraction: number.fract() }
+    };
+    let is_time = number.fraction.is_finite() && (number.whole as f64).abs() < NANOSECONDS_MAX;
+    is_time.then_some(number)
 }
 
 #[cfg(test)]
@@ -225,13 +241,23 @@ mod tests {
 
     const HEARERS: &str = "receiver,latitude,longitude,altitude_m\na,45,7,100\nb,45.1,7.2,\n";
 
-    /// Reads tables of a folder of its own.
     fn tables(events: &str, measurements: &str) -> Result<MeasurementTables, DataError> {
+        let [receivers, events, measurements] = [HEARERS, events, measurements].map(str::as_bytes);
+        MeasurementTables::from_bytes(Path::new("folder"), receivers, events, measurements)
+    }
+
+    #[test]
+    fn tables_of_a_folder_are_those_of_its_files() {
+        let (events, measurements) = ("event\n1\n", "event,receiver,rss_db\n1,b,-70\n");
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [(RECEIVERS, HEARERS), (EVENTS, events), (MEASUREMENTS, measurements)] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        read_measurement_tables(folder.path())
+
+        let read = read_measurement_tables(folder.path()).unwrap();
+
+        assert_eq!(read, tables(events, measurements).unwrap());
+        assert_eq!(read.events[0].measurements[0].receiver, 1);
     }
 
     #[test]
@@ -287,9 +313,29 @@ mod tests {
         for (text, expected) in [("12", 12.0), ("-3.5", -3.5), ("+7.", 7.0), ("1.5e3", 1500.0)] {
             assert!((value(text).unwrap() - expected).abs() < 1e-12, "{text}");
         }
-        for text in ["", "-", ".", "x", "1.2.3", "NaN", "inf", "1e99", "1_000", "0x10"] {
+        let nines = "9".repeat(31);
+        for text in ["", "-", ".", "x", "1.2.3", "NaN", "-inf", "1e99", "1_000", "0x10", &nines[..]]
+        {
             assert_eq!(value(text), None, "{text}");
         }
+        assert!(value(&nines[2..]).is_some());
+    }
+
+    /// The difference of two numbers of nanoseconds must be one as well, whatever their signs.
+    #[test]
+    fn times_too_far_apart_for_a_difference_are_refused() {
+        let far = i128::MAX.to_string();
+        let measurements = format!("event,receiver,arrival_time_ns\n1,a,-{far}\n1,b,{far}\n");
+
+        let refused = tables("event\n1\n", &measurements);
+
+        let is_told =
+            matches!(&refused, Err(DataError::Cell { line: 2, column: "arrival_time_ns", .. }));
+        assert!(is_told, "{refused:?}");
+        let apart = format!("event,receiver,arrival_time_ns\n1,a,-{0}\n1,b,{0}\n", &far[..29]);
+        let arrivals = tables("event\n1\n", &apart).unwrap().events.remove(0).measurements;
+        let difference_s = arrivals[1].arrival_s.unwrap();
+        assert!((difference_s / (2e-9 * far[..29].parse::<f64>().unwrap()) - 1.0).abs() < 1e-12);
     }
 
     #[test]
