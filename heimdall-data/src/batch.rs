@@ -5,10 +5,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use heimdall_features::{ClassicalFix, ReceiverScalars};
+use heimdall_features::{ClassicalFix, LevelReference, ReceiverScalars};
 
-use crate::drop_out::ReceiverDropOut;
-use crate::{DataError, HeimdallDataset};
+use crate::{Augmentation, DataError, HeimdallDataset};
 
 /// Batches that are read ahead, when nobody says otherwise.
 const PREFETCH: usize = 2;
@@ -61,7 +60,7 @@ pub struct Batcher {
     dataset: HeimdallDataset,
     batch_size: usize,
     prefetch: usize,
-    drop_out: Option<ReceiverDropOut>,
+    augmentation: Augmentation,
     /// Weight of an event by the number of receivers that detect it.
     weights: Option<Vec<f32>>,
 }
@@ -84,7 +83,7 @@ impl Batcher {
             dataset: dataset.clone(),
             batch_size,
             prefetch: PREFETCH,
-            drop_out: None,
+            augmentation: Augmentation::NONE,
             weights: None,
         })
     }
@@ -95,14 +94,14 @@ impl Batcher {
         Self { prefetch: batches, ..self }
     }
 
-    /// Takes each receiver away from each event with a probability, as long as one is left, in a
-    /// shuffled order. Which ones depends on the seed, the epoch and the name of the event alone.
+    /// Changes the events in a shuffled order, which is one to learn from.
     ///
     /// # Errors
     ///
-    /// [`DataError::InvalidProbability`] if `probability` is not at least 0 and below 1.
-    pub fn with_receiver_drop_out(self, probability: f64) -> Result<Self, DataError> {
-        Ok(Self { drop_out: Some(ReceiverDropOut::new(probability)?), ..self })
+    /// [`DataError::InvalidAugmentation`] if a field breaks a rule.
+    pub fn with_augmentation(self, augmentation: Augmentation) -> Result<Self, DataError> {
+        augmentation.validate()?;
+        Ok(Self { augmentation, ..self })
     }
 
     /// Lets an event count by how many receivers detect it, those that are taken away among them: the
@@ -149,6 +148,8 @@ impl Batcher {
     fn read(&self, events: &[usize], order: BatchOrder) -> Result<BatchArrays, DataError> {
         let header = self.dataset.header();
         let shape = header.shape;
+        // What was measured without samples has no levels by band.
+        let level = header.features.as_ref().map_or_else(LevelReference::default, |it| it.level);
         // Kilometers of a region fit single precision to a few centimeters.
         let receivers_km = header.receivers.iter().flat_map(|receiver| {
             let local = header.frame.to_local(&receiver.position);
@@ -172,8 +173,8 @@ impl Batcher {
             if let (Some(weights), Some(by_hearing)) = (&mut arrays.weights, &self.weights) {
                 weights.push(by_hearing[features.hearing_receivers()]);
             }
-            if let (BatchOrder::Shuffled { seed, epoch }, Some(drop_out)) = (order, self.drop_out) {
-                drop_out.apply(&mut features, seed, epoch, &label.event);
+            if let BatchOrder::Shuffled { seed, epoch } = order {
+                self.augmentation.apply(&mut features, level, seed, epoch, &label.event);
             }
             let position = label.position_km.expect("the batcher refuses events without one");
             arrays.levels_db.extend_from_slice(&features.levels_db);
@@ -361,7 +362,10 @@ mod tests {
     fn receivers_are_dropped_in_a_shuffled_order_only() {
         let folder = tempfile::tempdir().unwrap();
         let dataset = dataset(folder.path(), 40);
-        let batcher = Batcher::new(&dataset, 40).unwrap().with_receiver_drop_out(0.5).unwrap();
+        let batcher = Batcher::new(&dataset, 40)
+            .unwrap()
+            .with_augmentation(Augmentation { receiver_drop_out: 0.5, ..Augmentation::NONE })
+            .unwrap();
         let present = |order| {
             let batch = batcher.iter(order, &Device::flex()).next().unwrap().unwrap();
             batch.mask.sum().into_scalar::<f32>()

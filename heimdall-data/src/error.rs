@@ -486,11 +486,13 @@ pub enum DataError {
         fix: ClassicalFix,
     },
 
-    /// A probability is none.
-    #[error("`{field}` must be at least 0 and below 1, but is {actual}")]
-    InvalidProbability {
-        /// Path of the field, as the user wrote it: `receiver_drop_out`.
+    /// Events cannot be changed like this.
+    #[error("`augmentation.{field}` must be {expected}, but is {actual}")]
+    InvalidAugmentation {
+        /// The field: `receiver_drop_out`.
         field: &'static str,
+        /// What was expected.
+        expected: &'static str,
         /// The value that was given.
         actual: f64,
     },

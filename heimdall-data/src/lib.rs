@@ -19,10 +19,10 @@
 //! # Ok::<(), heimdall_data::DataError>(())
 //! ```
 
+mod augmentation;
 mod batch;
 mod catalog;
 mod dataset;
-mod drop_out;
 mod error;
 mod import;
 mod recording;
@@ -32,6 +32,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use augmentation::Augmentation;
 pub use batch::{Batch, BatchOrder, Batcher, Batches};
 pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
 pub use dataset::HeimdallDataset;

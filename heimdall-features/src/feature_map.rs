@@ -56,6 +56,12 @@ impl ReceiverScalars {
     /// Numbers of a receiver.
     pub const COUNT: usize = 6;
 
+    /// Index of `power_db` among them.
+    pub const POWER: usize = 0;
+
+    /// Index of `noise_psd_db` among them.
+    pub const NOISE_PSD: usize = 1;
+
     /// Lays the numbers out in the order of the fields, with `detected` as 0 or 1.
     pub fn to_row(&self) -> [f32; Self::COUNT] {
         let Self { power_db, noise_psd_db, snr_db, bandwidth_hz, kurtosis, detected } = *self;

@@ -104,6 +104,11 @@ impl Moments {
         }
     }
 
+    /// Whether no number was taken in.
+    pub fn is_empty(&self) -> bool {
+        self.count < 1.0
+    }
+
     /// Mean; zero of no numbers.
     pub fn mean(&self) -> f64 {
         self.mean

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use heimdall_data::Augmentation;
 use heimdall_model::{Backbone, CovarianceKind, Stem};
 use serde::{Deserialize, Serialize};
 
@@ -75,13 +76,12 @@ pub struct TrainConfig {
     /// Norm of the gradient of all weights together above which it is scaled down to it; never, if
     /// left out.
     pub gradient_clip: Option<f64>,
-    /// Probability with which a receiver is taken away from an event while the network learns from
-    /// it, so that a missing receiver is nothing new. One that recorded the event always stays.
-    pub receiver_drop_out: f64,
+    /// How events are changed while the network learns from them.
+    pub augmentation: Augmentation,
     /// Networks that are trained one after another, each from a seed of its own, and whose estimates
     /// are mixed.
     pub members: usize,
-    /// Seed of the first weights, of the order of events, and of the receivers that are taken away.
+    /// Seed of the first weights, of the order of events, and of their augmentation.
     pub seed: u64,
 }
 
@@ -102,7 +102,7 @@ impl Default for TrainConfig {
             schedule: ScheduleConfig::default(),
             early_stopping: Some(10),
             gradient_clip: Some(5.0),
-            receiver_drop_out: 0.1,
+            augmentation: Augmentation::default(),
             members: 1,
             seed: 0,
         }
@@ -147,10 +147,7 @@ impl TrainConfig {
             let actual = self.backbone_rate_share;
             return invalid("backbone_rate_share", "between 0 and 1", actual);
         }
-        if !(0.0..1.0).contains(&self.receiver_drop_out) {
-            let actual = self.receiver_drop_out;
-            return invalid("receiver_drop_out", "at least 0 and below 1", actual);
-        }
+        self.augmentation.validate()?;
         if self.model.backbone.needs_side_inputs() && !self.model.side_inputs {
             return Err(TrainError::NoSideInputs { backbone: self.model.backbone });
         }
@@ -226,7 +223,6 @@ mod tests {
             (r#"{"model": {"head_width": 0}}"#, "model.head_width"),
             (r#"{"model": {"components": 0}}"#, "model.components"),
             (r#"{"model": {"components": 2}, "loss": {"beta": 0.5}}"#, "loss.beta"),
-            (r#"{"receiver_drop_out": 1}"#, "receiver_drop_out"),
             (r#"{"accumulate_batches": 0}"#, "accumulate_batches"),
             (r#"{"members": 0}"#, "members"),
             (r#"{"epochs": 3, "loss": {"mean_square_epochs": 3}}"#, "loss.mean_square_epochs"),
@@ -241,6 +237,16 @@ mod tests {
             let TrainError::InvalidConfig { field, .. } = error else { panic!("{error}") };
             assert_eq!(field, expected);
         }
+    }
+
+    #[test]
+    fn augmentation_beyond_its_rules_is_refused_by_name() {
+        let text = r#"{"augmentation": {"gain_deviation_db": -3}}"#;
+        let config: TrainConfig = serde_json::from_str(text).unwrap();
+
+        let error = config.validate().unwrap_err().to_string();
+
+        assert!(error.contains("`augmentation.gain_deviation_db`"), "{error}");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Means and deviations of the training split, taken in one pass over the disk.
 
-use heimdall_data::{DataError, HeimdallDataset};
-use heimdall_features::{Moments, ReceiverScalars};
+use heimdall_data::{Augmentation, DataError, HeimdallDataset};
+use heimdall_features::{LevelReference, Moments, ReceiverScalars};
 use heimdall_model::{SideInputConfig, Standardization};
 
 /// Measures how levels, positions and side inputs are scaled: only ever over the training split.
 ///
-/// With `alike`, one mean and deviation serve all receivers, else each has its own.
+/// With `alike`, one mean and deviation serve all receivers, else each has its own. What receivers
+/// measure with their gain in it spreads as wide as the gains do by which the augmentation changes it.
 ///
 /// Receivers that are absent from an event do not count in it, nor do numbers that were not
-/// measured. A receiver that is absent from all
-/// events, or a number that never changes, gets the deviation 1; so does a coordinate that never
-/// changes, with 1 km.
+/// measured. A receiver that is absent from all events, or a number that never changes, gets the
+/// deviation 1; so does a coordinate that never changes, with 1 km.
 ///
 /// # Errors
 ///
@@ -20,6 +20,7 @@ use heimdall_model::{SideInputConfig, Standardization};
 pub fn measure_standardization(
     dataset: &HeimdallDataset,
     alike: bool,
+    augmentation: &Augmentation,
 ) -> Result<(Standardization, SideInputConfig), DataError> {
     let header = dataset.header();
     let shape = header.shape;
@@ -49,9 +50,15 @@ pub fn measure_standardization(
     // The network holds single precision.
     let mean = |moments: &Moments| moments.mean() as f32;
     let deviation = |moments: &Moments| moments.deviation() as f32;
+    let with_gain = |deviation: f32| deviation.hypot(augmentation.gain_deviation_db as f32);
+    let absolute = header.features.as_ref().is_some_and(|it| it.level == LevelReference::Absolute);
+    let level_deviations = levels.iter().map(|levels| match absolute {
+        true => with_gain(deviation(levels)),
+        false => deviation(levels),
+    });
     let standardization = Standardization {
         level_mean_db: levels.iter().map(mean).collect(),
-        level_deviation_db: levels.iter().map(deviation).collect(),
+        level_deviation_db: level_deviations.collect(),
         position_mean_km: positions.each_ref().map(mean),
         position_deviation_km: positions.each_ref().map(deviation),
     };
@@ -59,10 +66,20 @@ pub fn measure_standardization(
         let local = header.frame.to_local(&receiver.position);
         [local.east_km as f32, local.north_km as f32]
     });
+    let scalar_deviations = |row: &[Moments; ReceiverScalars::COUNT]| {
+        let mut deviations: Vec<f32> = row.iter().map(deviation).collect();
+        // Gains change where noise was measured.
+        if !row[ReceiverScalars::NOISE_PSD].is_empty() {
+            for number in [ReceiverScalars::POWER, ReceiverScalars::NOISE_PSD] {
+                deviations[number] = with_gain(deviations[number]);
+            }
+        }
+        deviations
+    };
     let side_inputs = SideInputConfig {
         receivers_km: receivers_km.collect(),
         scalar_mean: numbers.iter().map(|row| row.iter().map(mean).collect()).collect(),
-        scalar_deviation: numbers.iter().map(|row| row.iter().map(deviation).collect()).collect(),
+        scalar_deviation: numbers.iter().map(scalar_deviations).collect(),
     };
     Ok((standardization, side_inputs))
 }
@@ -80,7 +97,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dataset = synthetic(folder.path(), 9, 3);
 
-        let (measured, side_inputs) = measure_standardization(&dataset, false).unwrap();
+        let (measured, side_inputs) =
+            measure_standardization(&dataset, false, &Augmentation::NONE).unwrap();
 
         let per_receiver = dataset.header().shape.bands * dataset.header().shape.frames;
         for receiver in 0..dataset.header().shape.receivers {
@@ -125,7 +143,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dataset = synthetic(folder.path(), 9, 3);
 
-        let (measured, side_inputs) = measure_standardization(&dataset, true).unwrap();
+        let (measured, side_inputs) =
+            measure_standardization(&dataset, true, &Augmentation::NONE).unwrap();
 
         let maps = (0..dataset.len()).map(|index| dataset.get(index).unwrap().1);
         let snrs_db: Vec<f32> =
@@ -137,12 +156,35 @@ mod tests {
         assert_eq!(side_inputs.receivers_km.len(), 2);
     }
 
+    /// The power never changes there, the SNR does; the gain is on the first alone.
+    #[test]
+    fn gains_widen_what_has_them_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = synthetic(folder.path(), 9, 3);
+        let augmentation = Augmentation { gain_deviation_db: 3.0, ..Augmentation::NONE };
+
+        let (levels, without) =
+            measure_standardization(&dataset, false, &Augmentation::NONE).unwrap();
+        let (levels_with, with) = measure_standardization(&dataset, false, &augmentation).unwrap();
+
+        assert_eq!(levels, levels_with);
+        for (with, without) in with.scalar_deviation.iter().zip(&without.scalar_deviation) {
+            for number in 0..ReceiverScalars::COUNT {
+                let expected = match number {
+                    0 | 1 => without[number].hypot(3.0),
+                    _ => without[number],
+                };
+                assert!((with[number] - expected).abs() < 1e-6, "{number}");
+            }
+        }
+    }
+
     #[test]
     fn what_never_changes_has_the_deviation_one() {
         let folder = tempfile::tempdir().unwrap();
         let dataset = synthetic(folder.path(), 9, 3).subset(&[4]);
 
-        let (measured, _) = measure_standardization(&dataset, false).unwrap();
+        let (measured, _) = measure_standardization(&dataset, false, &Augmentation::NONE).unwrap();
 
         assert!((measured.position_deviation_km[0] - 1.0).abs() < 1e-9);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use heimdall_data::{
-    EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter,
+    Augmentation, EventLabel, FEATURE_FORMAT_VERSION, FeatureHeader, HeimdallDataset, ShardWriter,
 };
 use heimdall_features::{ClassicalFix, FeatureConfig, FeatureMap, FeatureShape, ReceiverScalars};
 use heimdall_geo::{LocalFrame, LocalPosition, Position, Receiver};
@@ -127,7 +127,8 @@ fn fix(event: usize, truth: LocalPosition, random: &mut Random) -> Option<Classi
 
 /// A network that has not learned anything, with the standardization of a set.
 pub(crate) fn untrained(dataset: &HeimdallDataset) -> TrainedModel {
-    let (standardization, side_inputs) = measure_standardization(dataset, false).unwrap();
+    let (standardization, side_inputs) =
+        measure_standardization(dataset, false, &Augmentation::NONE).unwrap();
     let network = LocalizationNetConfig {
         input_channels: dataset.header().shape.receivers,
         head_width: 8,

@@ -67,7 +67,7 @@ pub fn train(
     let network_config = network_config(config, training)?;
     let weights = config.class_weights.measure(training)?;
     let batcher = Batcher::new(training, config.batch_size)?
-        .with_receiver_drop_out(config.receiver_drop_out)?
+        .with_augmentation(config.augmentation)?
         .with_weights(weights);
     let pretrained = config.pretrained.as_ref().map(|path| {
         fs::read(path).map_err(|source| TrainError::Read { path: path.clone(), source })
@@ -303,7 +303,8 @@ fn network_config(
     training: &HeimdallDataset,
 ) -> Result<LocalizationNetConfig, TrainError> {
     let alike = config.model.backbone.treats_receivers_alike();
-    let (standardization, side_inputs) = measure_standardization(training, alike)?;
+    let (standardization, side_inputs) =
+        measure_standardization(training, alike, &config.augmentation)?;
     let network_config = LocalizationNetConfig {
         input_channels: training.header().shape.receivers,
         backbone: config.model.backbone,

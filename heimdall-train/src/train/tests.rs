@@ -1,5 +1,6 @@
 //! Tests of the training loop: it learns, it repeats itself, and it goes on after a break.
 
+use heimdall_data::Augmentation;
 use heimdall_model::{Backbone, Stem};
 
 use super::*;
@@ -208,7 +209,7 @@ fn patience_ends_training_and_the_best_epoch_is_kept() {
         early_stopping: Some(1),
         // The correction of a fix would leave single precision at such a rate.
         model: NetworkChoice { side_inputs: false, ..NetworkChoice::default() },
-        receiver_drop_out: 0.0,
+        augmentation: Augmentation::NONE,
         schedule: ScheduleConfig::Constant(ConstantConfig { warm_up_epochs: 0.0 }),
         ..config()
     };
@@ -301,7 +302,18 @@ fn options() -> Vec<(&'static str, TrainConfig)> {
                 ..mlp()
             },
         ),
-        ("receiver_drop_out", TrainConfig { receiver_drop_out: 0.4, ..mlp() }),
+        (
+            "augmentation",
+            TrainConfig {
+                augmentation: Augmentation {
+                    receiver_drop_out: 0.4,
+                    gain_deviation_db: 2.0,
+                    level_noise_db: 1.0,
+                    time_shift_frames: 2,
+                },
+                ..mlp()
+            },
+        ),
         ("members", TrainConfig { members: 2, ..mlp() }),
     ]
 }
