@@ -17,6 +17,7 @@
 
 mod copy;
 mod file;
+mod garbage;
 mod key;
 mod lock;
 mod lookup;
@@ -34,14 +35,15 @@ use crate::PipelineError;
 use crate::fault::FaultPoint;
 
 pub(crate) use file::FileIdentity;
+use file::list_names;
 pub(crate) use file::{digest_of_file, list_files};
+pub(crate) use garbage::Limits;
 pub(crate) use key::{Digest, Key, KeyParts, canonical_json};
 pub(crate) use lock::{KeyLock, LockAttempt};
 pub(crate) use lookup::{Lookup, PARALLEL_FILES_MIN};
 use manifest::FileEntry;
 pub(crate) use manifest::{Manifest, Origin, OutputManifest, Provenance};
 pub(crate) use remote::{Pulled, Pushed, Remote, Traffic};
-pub(crate) use upkeep::Limits;
 pub(crate) use work::WorkFolder;
 
 /// Folders that are made when a cache is opened.

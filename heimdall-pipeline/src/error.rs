@@ -152,6 +152,16 @@ pub enum PipelineError {
         source: io::Error,
     },
 
+    /// A kept file is not what it was when a stage is about to read it.
+    #[error(
+        "the kept `{path}` has been changed, and was moved away; the next run makes it again, and \
+         `cache verify` finds what else is damaged"
+    )]
+    DamagedInput {
+        /// The port that it arrives at, and its path there.
+        path: String,
+    },
+
     /// A stage left nothing in one of its outputs.
     #[error("stage `{stage}` wrote no file into its output `{port}`")]
     EmptyOutput {
@@ -159,6 +169,17 @@ pub enum PipelineError {
         stage: String,
         /// Name of the output.
         port: String,
+    },
+
+    /// A program left something else in an output than it was to make.
+    #[error("what the program left in its output `{port}` is no artifact of the kind `{kind}`")]
+    InvalidOutput {
+        /// Name of the output.
+        port: String,
+        /// What was expected.
+        kind: crate::ArtifactKind,
+        /// What is wrong with it.
+        source: Box<Self>,
     },
 
     /// A stage left something in an output that is neither a file nor a folder.

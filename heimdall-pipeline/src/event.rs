@@ -259,6 +259,16 @@ impl EventSink {
     pub(crate) fn send(&self, event: RunEvent) {
         (self.0)(event);
     }
+
+    /// Returns a sink that hands on what there is to say of the shared cache, and nothing else.
+    pub(crate) fn of_sharing(&self) -> Self {
+        let whole = self.clone();
+        Self::new(move |event| {
+            if matches!(event, RunEvent::SharingFailed { .. }) {
+                whole.send(event);
+            }
+        })
+    }
 }
 
 impl fmt::Debug for EventSink {
@@ -270,6 +280,25 @@ impl fmt::Debug for EventSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The place of an event in the test below; a new one needs one, too.
+    fn place(event: &RunEvent) -> usize {
+        match event {
+            RunEvent::Started { .. } => 0,
+            RunEvent::Waiting { .. } => 1,
+            RunEvent::Damaged { .. } => 2,
+            RunEvent::Restored { .. } => 3,
+            RunEvent::Fetched { .. } => 4,
+            RunEvent::Shared { .. } => 5,
+            RunEvent::Nondeterministic { .. } => 6,
+            RunEvent::SharingFailed { .. } => 7,
+            RunEvent::StageStarted { .. } => 8,
+            RunEvent::StageProgress { .. } => 9,
+            RunEvent::Retrying { .. } => 10,
+            RunEvent::StageFinished { .. } => 11,
+            RunEvent::Finished { .. } => 12,
+        }
+    }
 
     /// The page about events has a row for each of them.
     #[test]
@@ -292,9 +321,19 @@ mod tests {
             RunEvent::StageProgress { stage: stage(), progress },
             RunEvent::Retrying { stage: stage(), attempt: 1, error: String::new(), seconds: 1.0 },
             RunEvent::StageFinished { stage: stage(), report: report() },
+            RunEvent::Finished {
+                report: RunReport {
+                    run: String::new(),
+                    state: RunState::Done,
+                    exit_code: 0,
+                    seconds: 1.0,
+                    stages: Vec::new(),
+                },
+            },
         ];
 
-        for event in events {
+        for (index, event) in events.into_iter().enumerate() {
+            assert_eq!(place(&event), index);
             let json = serde_json::to_value(&event).unwrap();
             let fields = json.as_object().unwrap();
             let name = fields["event"].as_str().unwrap();

@@ -183,7 +183,7 @@ impl Cache {
         (record.version == RECORD_VERSION).then_some(record)
     }
 
-    fn run_path(&self, id: &str) -> PathBuf {
+    pub(crate) fn run_path(&self, id: &str) -> PathBuf {
         self.runs_folder().join(format!("{id}.json"))
     }
 }

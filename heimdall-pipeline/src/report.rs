@@ -13,4 +13,5 @@ mod spectrogram;
 pub(crate) use evaluation::{EvaluationReport, evaluation_report};
 pub(crate) use fix::fix_page;
 pub(crate) use hold_out::hold_out_report;
+pub(crate) use page::escape;
 pub(crate) use pipeline::pipeline_page;

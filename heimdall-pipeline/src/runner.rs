@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -197,7 +199,7 @@ impl<'a> Run<'a> {
         let (sharing, away) = Sharing::new(options)?;
         let copies = options.output.join(&spec.name);
         let copies = std::path::absolute(&copies).map_err(PipelineError::io("find", &copies))?;
-        let id = new_run_id(started);
+        let id = new_run_id(started, cache.run_ids()?.first());
         let names = spec.graph().order().iter().map(|at| spec.stages[*at].name.clone()).collect();
         events.send(RunEvent::Started {
             run: id.clone(),
@@ -345,11 +347,19 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns an identifier that sorts by time and differs between processes.
-fn new_run_id(now: Timestamp) -> String {
+/// Makes the identifier of a run, which is greater than the latest one: where the clock was put back,
+/// it goes on from there.
+fn new_run_id(now: Timestamp, latest: Option<&String>) -> String {
+    let latest = latest.and_then(|id| {
+        let (time, _) = id.rsplit_once('-')?;
+        let time = DateTime::strptime("%Y%m%dT%H%M%S%.fZ", time).ok()?;
+        TimeZone::UTC.to_timestamp(time).ok()
+    });
+    let after = latest.and_then(|latest| latest.checked_add(SignedDuration::from_millis(1)).ok());
+    let time = after.filter(|after| *after > now).unwrap_or(now);
     let unique = format!("{} {}", std::process::id(), now.as_nanosecond());
     let suffix = Digest::of(unique.as_bytes()).short();
-    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), &suffix[..4])
+    format!("{}-{}", time.strftime("%Y%m%dT%H%M%S%.3fZ"), &suffix[..4])
 }
 
 #[cfg(test)]

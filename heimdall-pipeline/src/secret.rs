@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::report::escape;
+
 /// What stands where a secret would.
 const MASK: &str = "***";
 
@@ -12,14 +14,15 @@ const MASK: &str = "***";
 const TELLING: [&str; 8] =
     ["ACCESS_KEY", "API_KEY", "CREDENTIAL", "PASSWD", "PASSWORD", "PRIVATE_KEY", "SECRET", "TOKEN"];
 
-/// A shorter value is no secret worth the name, and would turn every other word into a mask.
-const LENGTH_MIN: usize = 6;
-
 /// The values that are secret; clones know of the same ones.
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<RwLock<Vec<String>>>);
 
 impl Secrets {
+    /// A value of fewer bytes is no secret worth the name, and would turn every other word into a
+    /// mask.
+    pub(crate) const LENGTH_MIN: usize = 6;
+
     /// Knows as secret what variables with telling names hold, and the passwords in addresses.
     pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
         let secrets = Self::default();
@@ -35,17 +38,20 @@ impl Secrets {
         secrets
     }
 
-    /// Makes one more value secret.
+    /// Makes one more value secret: as it is, as it stands in JSON, in a text in JSON and on a page,
+    /// and each line of it, since programs are heard line by line.
     pub fn hide(&self, value: &str) {
-        if value.len() < LENGTH_MIN {
-            return;
-        }
+        let in_json = json_text(value);
+        let forms = [json_text(&in_json), in_json, escape(value), value.to_owned()];
+        let lines = value.lines().map(str::to_owned);
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !secrets.iter().any(|known| known == value) {
-            secrets.push(value.to_owned());
-            // One secret may be the beginning of another, which must not be left over.
-            secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for form in forms.into_iter().chain(lines).filter(|form| form.len() >= Self::LENGTH_MIN) {
+            if !secrets.contains(&form) {
+                secrets.push(form);
+            }
         }
+        // One secret may be the beginning of another, which must not be left over.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     /// Returns the text with a mask in place of every secret.
@@ -65,6 +71,12 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
+}
+
+/// A text as it stands between the quotes of JSON.
+fn json_text(text: &str) -> String {
+    let quoted = serde_json::to_string(text).expect("a text can be written as JSON");
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// The password in an address of the form `scheme://user:password@host`.
@@ -94,6 +106,20 @@ mod tests {
 
         assert_eq!(secrets.redact(text), "1 /home/ada *** postgresql://ada:***@host/db");
         assert_eq!(format!("{secrets:?}"), "***");
+    }
+
+    /// Whoever writes it somewhere else does not show it.
+    #[test]
+    fn secret_is_masked_in_every_form() {
+        let secrets = Secrets::default();
+        let secret = "p<4\"n\\ted\nsecond line";
+        secrets.hide(secret);
+        let json = serde_json::to_string(secret).unwrap();
+
+        assert_eq!(secrets.redact(&json), "\"***\"");
+        assert_eq!(secrets.redact(&serde_json::to_string(&json).unwrap()), r#""\"***\"""#);
+        assert_eq!(secrets.redact(&format!("<p>{}</p>", escape(secret))), "<p>***</p>");
+        assert_eq!(secrets.redact("it says: second line\n"), "it says: ***\n");
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod import;
 mod import_tables;
 mod locate;
 mod log;
+mod made;
+mod process_group;
 mod register;
 mod simulate;
 mod simulate_features;
@@ -43,6 +45,8 @@ pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, MeasuredPair};
 pub use log::StageLogs;
 pub(crate) use log::{StageLog, spawn_blocking};
+pub(crate) use process_group::{GROUP_FILE, kill_all, kill_recorded};
+pub(crate) use register::REGISTRATION_FILE;
 pub use register::RegisterStage;
 pub(crate) use simulate::LATENTS_FILE;
 pub use simulate::SimulateStage;
@@ -143,15 +147,15 @@ impl StageKind {
             Self::SimulateFeatures
             | Self::Import
             | Self::ImportTables
-            | Self::HoldOut
             | Self::Register
             | Self::Locate
             | Self::Cmd => 1,
             // Worlds have other transmissions, features hold a classical fix, networks take side
-            // inputs.
-            Self::Simulate | Self::Extract | Self::Split => 2,
+            // inputs and learn from other gains.
+            Self::Simulate | Self::Extract | Self::Split | Self::HoldOut => 2,
             // What a network states has another floor.
-            Self::Train | Self::Export => 3,
+            Self::Export => 3,
+            Self::Train => 4,
             // It says more, beside better methods, of networks with another floor.
             Self::Evaluate => 5,
         }

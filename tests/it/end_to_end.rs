@@ -6,7 +6,7 @@ use std::process::Command;
 
 use heimdall_train::Evaluation;
 
-use crate::workplace::{TINY, Workplace, ended};
+use crate::workplace::{TINY, Workplace, ended, said};
 
 #[test]
 fn first_run_does_everything_and_second_run_nothing() {
@@ -126,10 +126,14 @@ fn registration_is_made_again_when_the_store_is_gone() {
     workplace.run(&[]).done();
     fs::remove_dir_all(workplace.path("mlflow")).unwrap();
 
+    let plan = said(&workplace, &["plan", "pipeline.yaml"]);
     let again = workplace.run(&[]).done();
 
+    assert!(plan.lines().last().unwrap().starts_with("register     run"), "{plan}");
     assert_eq!(again.states(), ["cached", "cached", "cached", "cached", "cached", "cached", "ran"]);
     assert!(workplace.path("mlflow/mlflow.db").exists());
+    let plan = said(&workplace, &["plan", "pipeline.yaml"]);
+    assert!(plan.lines().last().unwrap().starts_with("register     cached"), "{plan}");
 }
 
 #[test]

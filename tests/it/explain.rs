@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use heimdall_pipeline::Forecast;
 use serde_json::Value;
 
 use crate::small::{small, write_script};
@@ -99,6 +100,39 @@ fn differences_of_two_runs_are_listed() {
     assert!(diff.contains("both: ran") && diff.contains("outputs: the same"), "{diff}");
     assert!(diff.contains("last: the same result"), "{diff}");
     assert_eq!(none.matches("the same result").count(), 4, "{none}");
+}
+
+/// What a program made otherwise of the same is no "same result".
+#[test]
+fn other_metrics_of_the_same_are_told() {
+    let workplace = Workplace::new(
+        "name: dice\nstages:\n  a:\n    uses: cmd\n    outputs: { out: files }\n    command: |-\n      \
+         echo x >> count; echo x > $HEIMDALL_OUTPUT_OUT/x; printf '{\"metrics\": {\"lines\": %d}}' $(wc -l < count) > $HEIMDALL_RESULT\n",
+    );
+    workplace.run(&[]).done();
+    workplace.run(&["--force", "a"]).done();
+
+    let diff = said(&workplace, &["diff"]);
+
+    assert!(diff.contains("a: another result of the same"), "{diff}");
+    assert!(diff.contains("lines:") && diff.contains("1 → 2") && diff.contains("(+1)"), "{diff}");
+}
+
+/// Every shell knows every command.
+#[test]
+fn completions_are_written_for_every_shell() {
+    let workplace = small();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = said(&workplace, &["completions", shell]);
+
+        for word in ["plan", "lineage", "--offline"] {
+            let word = if shell == "fish" { word.trim_start_matches('-') } else { word };
+            assert!(script.contains(word), "{shell} does not know {word}");
+        }
+    }
+    said(&workplace, &["reference", "--output", "reference", "--man", "man"]);
+    let page = fs::read_to_string(workplace.path("man/heimdall-pipeline-plan.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("offline"), "{page}");
 }
 
 #[test]
@@ -250,6 +284,11 @@ fn graph_is_drawn_in_every_format() {
     let json: Value = serde_json::from_str(&drawn("json")).unwrap();
     assert_eq!(json["stages"][3]["forecast"], "run");
     assert_eq!(json["wires"].as_array().unwrap().len(), 3);
+    // What is there has another color than what would run.
+    for color in [Forecast::Cached, Forecast::Run].map(Forecast::color) {
+        assert!(drawn("dot").contains(&format!("fillcolor=\"{color}\"")), "{color}");
+        assert!(drawn("mermaid").contains(color) && drawn("html").contains(color), "{color}");
+    }
     let page = drawn("html");
     assert!(page.contains("<svg") && !page.contains("<script") && !page.contains("http"), "{page}");
 }

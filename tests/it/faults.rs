@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use crate::small::{SMALL, STAGES, small, states, write_script};
 use crate::workplace::{Workplace, ended};
@@ -56,25 +57,41 @@ fn failure_after_a_change_serves_nothing_stale_and_deletes_nothing() {
 #[test]
 fn plan_is_right_about_what_comes_after_a_change() {
     let workplace = small();
-    let changes: [(&str, &[&str]); 5] = [
+    let changes: [(&str, &[&str]); 10] = [
         ("echo right > $HEIMDALL_OUTPUT_OUT/text", &[]),
         ("echo other > $HEIMDALL_OUTPUT_OUT/text", &[]),
         ("echo other  > $HEIMDALL_OUTPUT_OUT/text", &[]),
         ("echo right > $HEIMDALL_OUTPUT_OUT/text", &["--set", "vars.seed=2"]),
         ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--until", "both"]),
+        ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--from", "both"]),
+        ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--force", "right"]),
+        ("echo fourth > $HEIMDALL_OUTPUT_OUT/text", &["--only", "last", "--frozen"]),
+        ("echo fourth > $HEIMDALL_OUTPUT_OUT/text", &["--only", "last"]),
+        ("", &[]),
     ];
     let mut seen = std::collections::BTreeSet::new();
     for (script, arguments) in changes {
         write_script(&workplace, script);
+        if script.is_empty() {
+            fs::remove_file(workplace.path("right.sh")).unwrap();
+        }
 
         let planned = planned(&workplace, arguments);
-        let run = workplace.run(arguments).done();
+        let run = workplace.run(arguments);
+        if run.code == 2 {
+            // A result that must be there is not, and so the run ends.
+            assert_eq!((&*planned["right"], &*planned["both"]), ("fail", "skip"), "{}", run.stderr);
+            seen.insert("fail refused".to_owned());
+            continue;
+        }
+        let run = run.json();
 
         for stage in STAGES {
             let (forecast, state) = (planned[stage].as_str(), run.stages[stage].state.as_str());
             let is_right = match forecast {
                 "cached" | "restore" => state == "cached",
                 "run" => state == "ran",
+                "fail" => state == "failed",
                 "skip" => state == "skipped",
                 _ => matches!(state, "ran" | "cached"),
             };
@@ -83,12 +100,20 @@ fn plan_is_right_about_what_comes_after_a_change() {
         }
     }
     // The third script differs, but writes the same: the stages behind it are spared.
-    for wanted in ["run ran", "cached cached", "maybe ran", "maybe cached", "skip skipped"] {
+    for wanted in [
+        "run ran",
+        "cached cached",
+        "maybe ran",
+        "maybe cached",
+        "skip skipped",
+        "fail failed",
+        "fail refused",
+    ] {
         assert!(seen.contains(wanted), "no stage was `{wanted}`: {seen:?}");
     }
 }
 
-/// New times, a new folder, other names and another order of the stages: none of that is content.
+/// New times and other names: none of that is content.
 #[test]
 fn equal_content_is_not_made_again() {
     let workplace = small();
@@ -112,7 +137,7 @@ fn equal_content_is_not_made_again() {
 fn killed_run_leaves_no_lock_and_a_second_run_waits() {
     let workplace = Workplace::new(
         "name: slow\nstages:\n  a:\n    uses: cmd\n    outputs: { out: files }\n    command: \
-         touch started; while [ ! -e go ]; do sleep 0.02; done; echo x > $HEIMDALL_OUTPUT_OUT/x\n",
+         echo $$$$ >> programs; touch started; while [ ! -e go ]; do sleep 0.02; done; echo x > $HEIMDALL_OUTPUT_OUT/x\n",
     );
     let wait_for_start = || {
         while !workplace.path("started").exists() {
@@ -127,11 +152,21 @@ fn killed_run_leaves_no_lock_and_a_second_run_waits() {
 
     let first = workplace.start(&[]);
     wait_for_start();
-    let second = workplace.start(&["--log", "info"]);
+    // The program of the killed run does not work on beside the new one.
+    let programs = fs::read_to_string(workplace.path("programs")).unwrap();
+    let alive =
+        |id: &str| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| !c.is_empty());
+    assert_eq!(programs.lines().map(alive).collect::<Vec<_>>(), [false, true]);
+    let mut second = workplace.start(&[]);
+    let mut said = BufReader::new(second.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("waits for process") {
+        assert_ne!(said.read_line(&mut told).unwrap(), 0, "{told}");
+    }
     fs::write(workplace.path("go"), "").unwrap();
     let (first, second) = (ended(first), ended(second));
 
     let mut states = [&first, &second].map(|run| run.done().stages["a"].state.clone());
     states.sort();
-    assert_eq!(states, ["cached", "ran"], "{} {}", first.stderr, second.stderr);
+    assert_eq!(states, ["cached", "ran"], "{} {told}", first.stderr);
 }

@@ -7,16 +7,17 @@ use std::path::Path;
 use clap::ValueEnum;
 use heimdall_pipeline::FaultPoint;
 
-use crate::small::{small, states};
-use crate::workplace::Workplace;
+use crate::small::{small, states, write_script};
+use crate::workplace::{Workplace, said};
 
 const KILLED: i32 = 9;
 
 /// Runs the pipeline, which dies at the point; returns whether it did.
-fn dies_at(workplace: &Workplace, point: FaultPoint) -> bool {
+fn dies_at(workplace: &Workplace, point: FaultPoint, arguments: &[&str]) -> bool {
     let name = point.to_possible_value().unwrap();
     let mut command = workplace.command(&["run", "pipeline.yaml", "--json"]);
-    let output = command.env("HEIMDALL_FAULT", name.get_name()).output().unwrap();
+    command.args(arguments).env("HEIMDALL_FAULT", name.get_name());
+    let output = command.output().unwrap();
     output.status.signal() == Some(KILLED)
 }
 
@@ -37,7 +38,7 @@ fn run_after_a_kill_is_right() {
 
     for &point in FaultPoint::all() {
         let workplace = small();
-        assert!(dies_at(&workplace, point), "{point:?} is never reached");
+        assert!(dies_at(&workplace, point, &[]), "{point:?} is never reached");
 
         let next = workplace.run(&[]).done();
         let last = workplace.run(&[]).done();
@@ -51,12 +52,43 @@ fn run_after_a_kill_is_right() {
     }
 }
 
+/// What is there already stays whole until there is something better, and is in nobody's way: when a
+/// stage comes to another result, when it is made again, and when it is shared.
+#[test]
+fn kill_while_a_result_is_replaced_leaves_the_old_one_or_the_new_one() {
+    for &point in FaultPoint::all() {
+        for arguments in [&[][..], &["--force", "right"], &["--remote", "shared"]] {
+            let workplace = small();
+            fs::create_dir(workplace.path("shared")).unwrap();
+            workplace.run(arguments).done();
+            write_script(&workplace, "echo other > $HEIMDALL_OUTPUT_OUT/text");
+            let copy = workplace.path("artifacts/small/right/out/text");
+
+            assert!(dies_at(&workplace, point, arguments), "{point:?} is never reached");
+
+            let between = fs::read_to_string(&copy).unwrap();
+            assert!(["right\n", "other\n"].contains(&&*between), "{point:?}: {between}");
+            let verified = said(&workplace, &["cache", "verify"]);
+            assert!(verified.contains("all sound"), "{point:?}: {verified}");
+            workplace.run(&["--remote", "shared"]).done();
+            assert_eq!(fs::read_to_string(&copy).unwrap(), "other\n", "{point:?}");
+            let elsewhere = small();
+            write_script(&elsewhere, "echo other > $HEIMDALL_OUTPUT_OUT/text");
+            let shared = workplace.path("shared").display().to_string();
+            elsewhere.run(&["--remote", &shared]).done();
+            let copy = elsewhere.path("artifacts/small/last/out/text");
+            assert_eq!(fs::read_to_string(copy).unwrap(), "1\nother\n", "{point:?}");
+            assert!(is_empty(&workplace.path(".heimdall/work")), "{point:?}");
+        }
+    }
+}
+
 /// Killed again and again, each time one step later, a pipeline still comes to its end.
 #[test]
 fn kills_in_a_row_do_not_add_up() {
     let workplace = small();
     for &point in FaultPoint::all() {
-        dies_at(&workplace, point);
+        dies_at(&workplace, point, &[]);
     }
 
     workplace.run(&[]).done();

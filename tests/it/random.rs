@@ -140,8 +140,8 @@ fn states(nodes: &[Node], options: &RunOptions, is_lost: bool) -> BTreeMap<Strin
     let spec =
         PipelineSpec::parse("random.yaml", "random", &text, &LoadOptions::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let planned = plan(&spec, options).unwrap();
     let (cancel, events) = (Arc::default(), EventSink::new(|_| {}));
+    let planned = runtime.block_on(plan(&spec, options, &events)).unwrap();
     let report = runtime.block_on(run(&spec, options, &cancel, &events)).unwrap();
     let states: BTreeMap<String, StageState> =
         report.stages.iter().map(|(name, stage)| (name.clone(), stage.state)).collect();
@@ -149,6 +149,8 @@ fn states(nodes: &[Node], options: &RunOptions, is_lost: bool) -> BTreeMap<Strin
         let state = states[&stage.stage];
         let is_right = match stage.forecast {
             Forecast::Cached | Forecast::Restore => state == StageState::Cached,
+            // Nothing is shared here, and nothing fails.
+            Forecast::Fetch | Forecast::Fail => false,
             Forecast::Run => state == StageState::Ran || is_lost && state == StageState::Cached,
             Forecast::Maybe => matches!(state, StageState::Ran | StageState::Cached),
             Forecast::Skip => state == StageState::Skipped,

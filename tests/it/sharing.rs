@@ -40,6 +40,39 @@ fn other_machine_takes_what_one_has_made() {
     assert_eq!(states(&offline), ["ran"; 4]);
 }
 
+/// What is said of a run holds for one that takes results from the shared cache; nothing is taken for
+/// saying it.
+#[test]
+fn forecast_knows_what_is_shared() {
+    let (one, other, address) = shared();
+    one.run(&["--until", "both", "--remote", &address]).done();
+    let say = |verb: &[&str], more: &[&str]| {
+        let arguments = [verb, &["--remote", &address], more].concat();
+        other.command(&arguments).output().unwrap()
+    };
+    let text = |verb: &[&str], more: &[&str]| String::from_utf8(say(verb, more).stdout).unwrap();
+
+    let plan = text(&["plan", "pipeline.yaml"], &[]);
+    let offline = text(&["plan", "pipeline.yaml"], &["--offline"]);
+    let why = text(&["why", "pipeline.yaml", "both"], &[]);
+    let status = text(&["status", "pipeline.yaml"], &[]);
+
+    let forecasts = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| Some(line.split_whitespace().nth(1)?.to_owned())).collect()
+    };
+    assert_eq!(forecasts(&plan), ["fetch", "fetch", "fetch", "run"], "{plan}");
+    assert_eq!(forecasts(&offline), ["run"; 4], "{offline}");
+    assert!(why.starts_with("both is in the shared cache"), "{why}");
+    assert_eq!(status.matches("to be fetched").count(), 3, "{status}");
+    assert_eq!(states(&other.run(&["--offline"]).done()), ["ran"; 4]);
+
+    // It says so when it cannot know.
+    fs::rename(one.path("shared"), one.path("away")).unwrap();
+    let away = say(&["plan", "pipeline.yaml"], &[]);
+    let stderr = String::from_utf8_lossy(&away.stderr);
+    assert!(away.status.success() && stderr.contains("without the shared cache"), "{stderr}");
+}
+
 /// The address may stand in the pipeline, or in a profile of it.
 #[test]
 fn pipeline_says_where_the_shared_cache_is() {

@@ -100,7 +100,7 @@ type Harm = fn(&std::path::Path);
 /// Whatever happened to the file of a result, it is found, and the next run makes it again.
 #[test]
 fn damage_of_every_kind_is_found_and_mended() {
-    let harm: [(&str, Harm); 5] = [
+    let harm: [(&str, Harm); 7] = [
         ("corrupted", |path| {
             let mut bytes = fs::read(path).unwrap();
             bytes[0] ^= 1;
@@ -113,11 +113,19 @@ fn damage_of_every_kind_is_found_and_mended() {
         ("emptied", |path| rewrite(path, b"")),
         ("swapped", |path| rewrite(path, b"lines of something else\n")),
         ("removed", |path| fs::remove_file(path).unwrap()),
+        ("replaced by a link", |path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("/no/such/place", path).unwrap();
+        }),
+        ("replaced by a folder", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
     ];
     for (name, harm) in harm {
         let workplace = small();
         workplace.run(&[]).done();
-        for path in store(&workplace) {
+        for path in store(&workplace, "cas") {
             harm(&path);
         }
 
@@ -135,6 +143,99 @@ fn damage_of_every_kind_is_found_and_mended() {
     }
 }
 
+/// So it is with what makes a result valid.
+#[test]
+fn damaged_manifests_are_found_and_mended() {
+    let harm: [(&str, Harm); 4] = [
+        ("truncated", |path| rewrite(path, &fs::read(path).unwrap()[..40])),
+        ("exchanged", |path| {
+            // Every one of them is that of another key.
+            let other = store_of(path).into_iter().find(|other| other != path).unwrap();
+            rewrite(path, &fs::read(other).unwrap());
+        }),
+        ("replaced by a link", |path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink(".", path).unwrap();
+        }),
+        ("replaced by a folder", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+    ];
+    for (name, harm) in harm {
+        let workplace = small();
+        workplace.run(&[]).done();
+        harm(&store(&workplace, "ac")[0]);
+
+        let run = workplace.run(&[]);
+
+        assert!(run.stderr.contains("does not trust its result"), "{name}: {}", run.stderr);
+        assert_eq!(
+            states(&run.done()).iter().filter(|state| **state == "ran").count(),
+            1,
+            "{name}"
+        );
+        assert_eq!(states(&workplace.run(&[]).done()), ["cached"; 4], "{name}");
+        assert!(said(&workplace, &["cache", "verify"]).contains("all sound"), "{name}");
+    }
+}
+
+/// What another version of the program made is nothing to this one, but no damage.
+#[test]
+fn results_of_other_versions_are_let_be() {
+    let workplace = small();
+    workplace.run(&[]).done();
+    for path in store(&workplace, "ac") {
+        let manifest = r#"{"version":1,"of":"another time"}"#;
+        let checksum = blake3::hash(manifest.as_bytes());
+        let text = format!("{{\"checksum\":\"{checksum}\",\"manifest\":{manifest}}}\n");
+        rewrite(&path, text.as_bytes());
+    }
+
+    let verified = said(&workplace, &["cache", "verify"]);
+    let plan = said(&workplace, &["plan", "pipeline.yaml"]);
+    let removed = said(&workplace, &["cache", "gc"]);
+
+    assert!(verified.contains("all sound"), "{verified}");
+    assert!(plan.contains("left         run"), "{plan}");
+    // Their files are nobody's here, and go together with them.
+    assert!(removed.starts_with("removed 0 results and "), "{removed}");
+    assert!(
+        fs::read_dir(workplace.path(".heimdall/ac"))
+            .unwrap()
+            .all(|folder| { fs::read_dir(folder.unwrap().path()).unwrap().next().is_none() })
+    );
+    assert_eq!(states(&workplace.run(&[]).done()), ["ran"; 4]);
+}
+
+/// What was begun, said and remembered goes with age, but for the latest run.
+#[test]
+fn traces_of_old_runs_go() {
+    let workplace = Workplace::new(
+        "name: bad\nstages:\n  a:\n    uses: cmd\n    outputs: { out: files }\n    command: \
+         echo x > $(dirname $HEIMDALL_CONTEXT)/x; exit 1\n",
+    );
+    for _ in 0..3 {
+        assert_eq!(workplace.run(&[]).code, 1);
+    }
+    let scratch = workplace.path(".heimdall/scratch").join("f".repeat(64));
+    fs::create_dir(&scratch).unwrap();
+    fs::write(scratch.join("checkpoint"), "half").unwrap();
+    let count = |folder: &str| {
+        let folder = workplace.path(".heimdall").join(folder);
+        fs::read_dir(folder).unwrap().count()
+    };
+
+    said(&workplace, &["cache", "gc"]);
+    let kept = (count("runs"), scratch.join("checkpoint").exists());
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    said(&workplace, &["cache", "gc", "--max-age", "1ms"]);
+
+    assert_eq!(kept, (3, true));
+    assert_eq!((count("runs"), scratch.join("checkpoint").exists()), (1, false));
+    assert!(said(&workplace, &["logs", "a"]).is_empty());
+}
+
 /// A mode that was changed is no damage, but proves nothing either: the file is read again.
 #[test]
 fn changed_permissions_are_no_damage() {
@@ -142,7 +243,7 @@ fn changed_permissions_are_no_damage() {
 
     let workplace = small();
     workplace.run(&[]).done();
-    for path in store(&workplace) {
+    for path in store(&workplace, "cas") {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
@@ -167,8 +268,9 @@ fn broken_records_cost_time_and_nothing_else() {
     assert_eq!(runs.lines().count(), 2, "{runs}");
 }
 
-fn store(workplace: &Workplace) -> Vec<std::path::PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![workplace.path(".heimdall/cas")]);
+fn store(workplace: &Workplace, folder: &str) -> Vec<std::path::PathBuf> {
+    let folder = workplace.path(".heimdall").join(folder);
+    let (mut files, mut folders) = (Vec::new(), vec![folder]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -177,6 +279,13 @@ fn store(workplace: &Workplace) -> Vec<std::path::PathBuf> {
     }
     assert!(files.len() >= 3, "{files:?}");
     files
+}
+
+/// The manifests of the cache that one of them is in.
+fn store_of(manifest: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let folders = fs::read_dir(manifest.parent().unwrap().parent().unwrap()).unwrap();
+    let folders = folders.map(|entry| fs::read_dir(entry.unwrap().path()).unwrap());
+    folders.flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
 fn rewrite(path: &std::path::Path, bytes: &[u8]) {

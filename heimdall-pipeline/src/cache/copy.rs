@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::lookup::identity_if_there;
 use super::{Cache, Digest, FileEntry, FileIdentity, OutputManifest, create_parent};
 use crate::PipelineError;
 use crate::fault::FaultPoint;
@@ -161,7 +160,7 @@ fn name_of(folder: &Path) -> Digest {
 fn is_unchanged(path: &Path, entry: &FileEntry, before: &CopiedFile) -> bool {
     before.digest == entry.digest
         && before.identity.is_some()
-        && identity_if_there(path).is_ok_and(|now| now == before.identity)
+        && FileIdentity::of(path).ok() == before.identity
 }
 
 /// Copies a file, where the file system can by letting both share their blocks until one changes.

@@ -1,6 +1,6 @@
 //! Files in a folder, their content, and how to tell that one has not changed.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,23 @@ pub(crate) fn digest_of_file(path: &Path) -> io::Result<Digest> {
 /// Returns the paths of all files in a folder, relative to it, with `/` between their parts and
 /// sorted. Folders without files are not seen.
 pub(crate) fn list_files(folder: &Path) -> Result<Vec<String>, PipelineError> {
-    let mut files = Vec::new();
+    list(folder, |path, kind| match kind.is_file() {
+        true => Ok(()),
+        false => Err(PipelineError::SpecialFile { path: path.to_owned() }),
+    })
+}
+
+/// Returns the paths of everything in a folder of the cache that is no folder, as [`list_files`]
+/// does: what somebody has put there may be no file.
+pub(super) fn list_names(folder: &Path) -> Result<Vec<String>, PipelineError> {
+    list(folder, |_, _| Ok(()))
+}
+
+fn list(
+    folder: &Path,
+    check: impl Fn(&Path, FileType) -> Result<(), PipelineError>,
+) -> Result<Vec<String>, PipelineError> {
+    let mut names = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(inner) = open.pop() {
         let path = folder.join(&inner);
@@ -75,14 +91,17 @@ pub(crate) fn list_files(folder: &Path) -> Result<Vec<String>, PipelineError> {
             let inner = inner.join(entry.file_name());
             let kind = entry.file_type().map_err(PipelineError::io("look at", entry.path()))?;
             match inner.to_str() {
-                Some(name) if kind.is_file() => files.push(name.to_owned()),
                 Some(_) if kind.is_dir() => open.push(inner),
-                _ => return Err(PipelineError::SpecialFile { path: entry.path() }),
+                Some(name) => {
+                    check(&entry.path(), kind)?;
+                    names.push(name.to_owned());
+                }
+                None => return Err(PipelineError::SpecialFile { path: entry.path() }),
             }
         }
     }
-    files.sort();
-    Ok(files)
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::{Cache, Key};
 use crate::PipelineError;
+use crate::stage::{GROUP_FILE, kill_recorded};
 
 /// The right to make the result of one key; given back when it is dropped, or the process ends.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ impl Cache {
             let file = open_lock(&lock).map_err(PipelineError::io("open", &lock))?;
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 let path = entry.path();
+                // Whoever worked there was killed, but not what it had started.
+                kill_recorded(&path.join("private").join(GROUP_FILE));
                 fs::remove_dir_all(&path).map_err(PipelineError::io("remove", &path))?;
                 removed += 1;
             }

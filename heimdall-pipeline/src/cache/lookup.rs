@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use rayon::prelude::*;
 
@@ -73,7 +72,11 @@ impl Cache {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Miss),
-            Err(error) => return Err(PipelineError::io("read", &path)(error)),
+            Err(error) => {
+                self.quarantine(&path)?;
+                let what = format!("the manifest {} cannot be read: {error}", key.short());
+                return Ok(Lookup::Damaged(what));
+            }
         };
         let mut manifest = match Manifest::decode(&bytes, key) {
             Ok(manifest) => manifest,
@@ -95,10 +98,9 @@ impl Cache {
             manifest.boot = None;
         }
         for (port, output) in &mut manifest.outputs {
-            let checks: Vec<io::Result<Check>> = self.checks(&output.files, is_trusted);
+            let checks = self.checks(&output.files, is_trusted);
             for (entry, check) in output.files.iter_mut().zip(checks) {
-                let blob = self.blob(&entry.digest);
-                match check.map_err(PipelineError::io("read", &blob))? {
+                match check {
                     Check::Same => {}
                     Check::Touched(identity) => {
                         entry.identity = identity;
@@ -109,7 +111,7 @@ impl Cache {
                         return Ok(Lookup::Damaged(what));
                     }
                     Check::Changed => {
-                        self.quarantine(&blob)?;
+                        self.quarantine(&self.blob(&entry.digest))?;
                         let what = format!("the kept `{port}/{}` has been changed", entry.path);
                         return Ok(Lookup::Damaged(what));
                     }
@@ -123,31 +125,23 @@ impl Cache {
     }
 
     /// Checks files, side by side where that is worth the effort.
-    fn checks(&self, files: &[FileEntry], is_trusted: bool) -> Vec<io::Result<Check>> {
+    fn checks(&self, files: &[FileEntry], is_trusted: bool) -> Vec<Check> {
         if files.len() < PARALLEL_FILES_MIN && is_trusted {
             return files.iter().map(|entry| self.check(entry, is_trusted)).collect();
         }
         files.par_iter().map(|entry| self.check(entry, is_trusted)).collect()
     }
 
-    fn check(&self, entry: &FileEntry, is_trusted: bool) -> io::Result<Check> {
+    /// Checks a file; one that cannot be read, or is no file any more, is not what it was.
+    fn check(&self, entry: &FileEntry, is_trusted: bool) -> Check {
         let blob = self.blob(&entry.digest);
-        match identity_if_there(&blob)? {
-            None => Ok(Check::Missing),
-            Some(identity) if is_trusted && identity == entry.identity => Ok(Check::Same),
-            Some(identity) if digest_of_file(&blob)? == entry.digest => {
-                Ok(Check::Touched(identity))
+        match FileIdentity::of(&blob) {
+            Ok(identity) if is_trusted && identity == entry.identity => Check::Same,
+            Ok(identity) if digest_of_file(&blob).is_ok_and(|found| found == entry.digest) => {
+                Check::Touched(identity)
             }
-            Some(_) => Ok(Check::Changed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Check::Missing,
+            _ => Check::Changed,
         }
-    }
-}
-
-/// Returns the identity of a file, if there is one at the path.
-pub(super) fn identity_if_there(path: &Path) -> io::Result<Option<FileIdentity>> {
-    match FileIdentity::of(path) {
-        Ok(identity) => Ok(Some(identity)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

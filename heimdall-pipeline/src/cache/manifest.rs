@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent, list_files};
+use super::{Cache, Digest, FileIdentity, Key, KeyParts, create_parent, list_names};
 use crate::PipelineError;
 use crate::artifact::{ArtifactKind, OutputPort};
 use crate::fault::FaultPoint;
@@ -244,7 +244,7 @@ impl Cache {
 
     /// Returns the keys of all results, in no particular order.
     pub(crate) fn keys(&self) -> Result<Vec<Key>, PipelineError> {
-        let files = list_files(&self.root.join("ac"))?;
+        let files = list_names(&self.root.join("ac"))?;
         let name = |path: &String| path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
         Ok(files.iter().filter_map(name).collect())
     }

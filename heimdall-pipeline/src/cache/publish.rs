@@ -8,7 +8,6 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::file::digest_of_file;
-use super::lookup::identity_if_there;
 use super::{
     Cache, Digest, FileEntry, FileIdentity, KeyLock, Manifest, OutputManifest, WorkFolder,
     create_parent, list_files,
@@ -106,11 +105,15 @@ impl Cache {
     /// Moves a file into the store, unless the store has that content already and whole.
     pub(super) fn keep_file(&self, path: &Path) -> Result<(Digest, FileIdentity), PipelineError> {
         let digest = digest_of_file(path).map_err(PipelineError::io("read", path))?;
-        if let Some(identity) = self.read_kept(&digest)? {
+        if let Some(identity) = self.read_kept(&digest) {
             return Ok((digest, identity));
         }
         let blob = self.blob(&digest);
         create_parent(&blob)?;
+        if blob.is_dir() {
+            // Whatever else may be there is replaced.
+            self.quarantine(&blob)?;
+        }
         fs::set_permissions(path, Permissions::from_mode(0o444))
             .map_err(PipelineError::io("protect", path))?;
         fs::rename(path, &blob).map_err(PipelineError::io("move", path))?;
@@ -120,15 +123,11 @@ impl Cache {
     }
 
     /// Reads the kept content of a digest, and returns what it looks like if it is there and whole.
-    pub(super) fn read_kept(&self, digest: &Digest) -> Result<Option<FileIdentity>, PipelineError> {
+    pub(super) fn read_kept(&self, digest: &Digest) -> Option<FileIdentity> {
+        // What cannot be read is no better than what is not there.
         let blob = self.blob(digest);
-        let Some(identity) =
-            identity_if_there(&blob).map_err(PipelineError::io("look at", &blob))?
-        else {
-            return Ok(None);
-        };
-        let found = digest_of_file(&blob).map_err(PipelineError::io("read", &blob))?;
-        Ok((found == *digest).then_some(identity))
+        let (identity, found) = (FileIdentity::of(&blob), digest_of_file(&blob));
+        identity.ok().filter(|_| found.is_ok_and(|found| found == *digest))
     }
 
     /// Waits until everything in the store would survive a loss of power.

@@ -185,6 +185,12 @@ impl Remote {
         }
     }
 
+    /// Returns what is said of a result, if it is there and can be trusted.
+    pub(crate) async fn find(&self, key: &Key) -> Result<Option<Manifest>, PipelineError> {
+        let bytes = self.read_manifest(key).await?;
+        Ok(bytes.and_then(|bytes| Manifest::decode(&bytes, key).ok()))
+    }
+
     async fn read_manifest(&self, key: &Key) -> Result<Option<Vec<u8>>, PipelineError> {
         match self.store.get(&self.manifest(key)).await {
             Ok(found) => Ok(Some(found.bytes().await.map_err(self.failed())?.to_vec())),
@@ -360,7 +366,7 @@ impl Cache {
         work: &WorkFolder,
     ) -> Result<Result<Option<u64>, String>, PipelineError> {
         let cache = self.clone();
-        if blocking(move || cache.read_kept(&digest)).await?.is_some() {
+        if blocking(move || Ok(cache.read_kept(&digest))).await?.is_some() {
             return Ok(Ok(None));
         }
         let source = remote.blob(&digest);

@@ -316,6 +316,23 @@ fn input_is_seen_as_links_to_what_is_kept() {
     assert_eq!(fs::read_link(input.join("a")).unwrap(), blob_of(&bench, &published, "a"));
 }
 
+/// What a file looks like says nothing of a disk that forgets: it is read before somebody uses it.
+#[test]
+fn input_that_is_not_what_it_was_is_moved_away() {
+    let bench = Bench::new();
+    let published = bench.publish(&parts(1), &[("a", "one"), ("b/c", "two")]);
+    let output = &published.outputs["features"];
+    bench.cache.check_input("in", output).unwrap();
+    tamper(&blob_of(&bench, &published, "b/c"), "owt");
+
+    let error = bench.cache.check_input("in", output).unwrap_err();
+
+    assert!(error.to_string().contains("`in/b/c` has been changed"), "{error}");
+    assert_eq!(bench.quarantined(), 1);
+    let found = bench.cache.lookup(&parts(1).key()).unwrap();
+    assert!(matches!(&found, Lookup::Damaged(what) if what.contains("is gone")), "{found:?}");
+}
+
 #[test]
 fn copy_follows_the_result() {
     let bench = Bench::new();

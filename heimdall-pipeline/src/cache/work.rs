@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Key, OutputManifest, create_parent};
+use rayon::prelude::*;
+
+use super::{Cache, Digest, Key, OutputManifest, create_parent, digest_of_file};
 use crate::PipelineError;
 
 /// The folder of one stage at work; removed when it is dropped.
@@ -52,6 +54,27 @@ impl Cache {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Reads what a stage is about to read. Its files were trusted for what they look like, which a
+    /// disk that forgets does not change; one that is another is moved away, to be made again.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::DamagedInput`] for the first file that is not what it was.
+    pub(crate) fn check_input(
+        &self,
+        port: &str,
+        output: &OutputManifest,
+    ) -> Result<(), PipelineError> {
+        let is_changed = |digest: &Digest| {
+            !digest_of_file(&self.blob(digest)).is_ok_and(|found| found == *digest)
+        };
+        let Some(file) = output.files.par_iter().find_first(|file| is_changed(&file.digest)) else {
+            return Ok(());
+        };
+        self.quarantine(&self.blob(&file.digest))?;
+        Err(PipelineError::DamagedInput { path: format!("{port}/{}", file.path) })
     }
 
     /// Lets a stage see an output of another as a folder of links, so that what anybody does to a

@@ -7,7 +7,7 @@ use super::table::table;
 use super::{CacheArgs, DefinitionArgs, RemoteArgs, Surroundings};
 use crate::cache::{Cache, Limits};
 use crate::progress::size;
-use crate::{ByteCount, EventSink, Exchange, PipelineError, RunOptions, Span, duration};
+use crate::{ByteCount, Exchange, PipelineError, RunOptions, Span, duration};
 
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
@@ -123,8 +123,7 @@ impl ExchangeArgs {
             fault: surroundings.fault,
             ..RunOptions::default()
         };
-        let screen = surroundings.progress.clone();
-        let events = EventSink::new(move |event| screen.show(&event));
+        let events = surroundings.screen();
         let done = if is_push {
             crate::push(&spec, &options, &events).await?
         } else {

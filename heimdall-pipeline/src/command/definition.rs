@@ -64,6 +64,14 @@ pub struct SelectionArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
 
+    /// The shared cache
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+
+    /// Use nothing but this machine: leave the shared cache alone
+    #[arg(long)]
+    pub offline: bool,
+
     /// Folder for readable copies of the results
     #[arg(long, value_name = "DIR", default_value = "artifacts")]
     pub output: PathBuf,
@@ -74,6 +82,7 @@ impl SelectionArgs {
     pub fn options(&self, spec: &PipelineSpec, surroundings: &Surroundings) -> RunOptions {
         RunOptions {
             cache: self.cache.cache.clone(),
+            remote: self.remote.address(spec).filter(|_| !self.offline),
             output: self.output.clone(),
             from: self.from.clone(),
             until: self.until.clone(),

@@ -58,7 +58,12 @@ fn compared(cache: &Cache, name: &str, before: &RunRecord, after: &RunRecord) ->
     let manifest = |stage: &StageRecord| cache.read_manifest(&stage.key?);
     let (was, is) = (manifest(before), manifest(after));
     if before.key.is_some() && before.key == after.key {
-        return format!("{name}: the same result\n");
+        let told = metrics(before, after);
+        return if after.report.reproduced == Some(false) || !told.is_empty() {
+            format!("{name}: another result of the same\n{told}")
+        } else {
+            format!("{name}: the same result\n")
+        };
     }
     let time = |stage: &StageRecord, made: Option<f64>| {
         format!("{} {}", stage.report.state.name(), duration(made.unwrap_or(stage.report.seconds)))

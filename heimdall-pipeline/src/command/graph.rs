@@ -65,12 +65,13 @@ struct JsonWire {
 
 impl GraphArgs {
     /// Prints the graph; what a run would do with each stage gives it its color.
-    pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
+    pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
+        let options = self.selection.options(&spec, surroundings);
         let planned = match self.format {
             // Nothing is looked up for a format that does not show it.
             GraphFormat::Ascii => Vec::new(),
-            _ => crate::plan(&spec, &self.selection.options(&spec, surroundings))?,
+            _ => crate::plan(&spec, &options, &surroundings.screen()).await?,
         };
         surroundings.print(&graph(&spec, &planned, self.format))?;
         Ok(0)

@@ -24,9 +24,10 @@ pub struct PlanArgs {
 
 impl PlanArgs {
     /// Prints a line for each stage, and what has changed below it.
-    pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
+    pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
-        let planned = crate::plan(&spec, &self.selection.options(&spec, surroundings))?;
+        let options = self.selection.options(&spec, surroundings);
+        let planned = crate::plan(&spec, &options, &surroundings.screen()).await?;
         let mut text = String::new();
         for stage in planned {
             if self.json {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::matrix::{Variant, comparison};
-use super::{DefinitionArgs, RemoteArgs, SelectionArgs, Surroundings};
+use super::{DefinitionArgs, SelectionArgs, Surroundings};
 use crate::{
     ByteCount, EventSink, PipelineError, PipelineSpec, RunEvent, RunOptions, RunReport, StageState,
     duration,
@@ -29,14 +29,6 @@ pub struct RunArgs {
     /// The stages
     #[command(flatten)]
     pub selection: SelectionArgs,
-
-    /// The shared cache
-    #[command(flatten)]
-    pub remote: RemoteArgs,
-
-    /// Use nothing but this machine: leave the shared cache alone
-    #[arg(long)]
-    pub offline: bool,
 
     /// Processors that stages may take together [default: all]
     #[arg(long, short, value_name = "COUNT", value_parser = value_parser!(u32).range(1..))]
@@ -89,9 +81,7 @@ impl RunArgs {
 impl RunArgs {
     fn options(&self, spec: &PipelineSpec, surroundings: &Surroundings) -> RunOptions {
         let options = self.selection.options(spec, surroundings);
-        let remote = self.remote.address(spec).filter(|_| !self.offline);
         RunOptions {
-            remote,
             jobs: self.jobs.unwrap_or(options.jobs),
             memory_bytes: self.memory.map_or(options.memory_bytes, ByteCount::bytes),
             gpus: self.gpus,
@@ -165,6 +155,7 @@ fn stop_on_signals(cancel: Arc<AtomicBool>) -> Result<(), PipelineError> {
                 _ = terminate.recv() => {}
             }
             if cancel.swap(true, Ordering::Relaxed) {
+                crate::stage::kill_all();
                 std::process::exit(INTERRUPTED);
             }
         }

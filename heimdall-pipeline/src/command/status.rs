@@ -22,10 +22,10 @@ pub struct StatusArgs {
 
 impl StatusArgs {
     /// Prints a line for each stage; the exit code says whether a run would have anything to do.
-    pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
+    pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
         let options = self.selection.options(&spec, surroundings);
-        let planned = crate::plan(&spec, &options)?;
+        let planned = crate::plan(&spec, &options, &surroundings.screen()).await?;
         let cache = Cache::open(&options.cache, None)?;
         let last: Option<RunRecord> = cache.runs()?.find(|run| run.pipeline == spec.name);
         let mut rows = vec![["stage", "now", "in the last run", ""].map(str::to_owned)];
@@ -36,8 +36,10 @@ impl StatusArgs {
             let now = match stage.forecast {
                 Forecast::Cached => "up to date",
                 Forecast::Restore => "to be restored",
+                Forecast::Fetch => "to be fetched",
                 Forecast::Run => "to be run",
                 Forecast::Maybe => "may be run",
+                Forecast::Fail => "would fail",
                 Forecast::Skip => "left out",
             };
             rows.push([

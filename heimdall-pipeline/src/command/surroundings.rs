@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use crate::{FaultPoint, PipelineError, PipelineSpec, Progress, Secrets, Stage};
+use crate::{EventSink, FaultPoint, PipelineError, PipelineSpec, Progress, Secrets, Stage};
 
 /// What a command may use of the process that it runs in: nothing else is read from there.
 #[derive(Clone, Debug)]
@@ -40,6 +40,12 @@ impl Surroundings {
             }
         }
         self.secrets.clone()
+    }
+
+    /// Returns a sink that shows events to people.
+    pub(crate) fn screen(&self) -> EventSink {
+        let progress = self.progress.clone();
+        EventSink::new(move |event| progress.show(&event))
     }
 
     /// Writes to stdout, where data goes; a reader that has gone is no error.

@@ -27,10 +27,10 @@ pub struct WhyArgs {
 
 impl WhyArgs {
     /// Prints what decides the result of the stage, and what of it has changed.
-    pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
+    pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
         let options = self.selection.options(&spec, surroundings);
-        let explanation = crate::why(&spec, &options, &self.stage)?;
+        let explanation = crate::why(&spec, &options, &self.stage, &surroundings.screen()).await?;
         if self.json {
             let json = serde_json::to_string(&explanation).expect("an explanation is plain data");
             surroundings.print(&format!("{json}\n"))?;
@@ -52,12 +52,19 @@ fn told(explanation: &Explanation) -> String {
         Forecast::Restore => {
             format!("{stage} is cached, but readable copies of its files must be restored\n")
         }
+        Forecast::Fetch => {
+            format!("{stage} is in the shared cache: its result would be taken from there\n")
+        }
         Forecast::Run => format!("{stage} would run: {note}\n"),
         Forecast::Maybe => format!("{stage} may run: it {note}\n"),
+        Forecast::Fail => format!("{stage} would fail: {note}\n"),
+        Forecast::Skip if planned.note.is_some() => {
+            return format!("{stage} would be left out: {note}\n");
+        }
         Forecast::Skip => return format!("{stage} would be left out, as it is not asked for\n"),
     };
     text += &changes(&planned.changes, "    ");
-    let is_hit = matches!(planned.forecast, Forecast::Cached | Forecast::Restore);
+    let is_hit = matches!(planned.forecast, Forecast::Cached | Forecast::Restore | Forecast::Fetch);
     if let Some(result) = result {
         let which = if is_hit { "the result" } else { "compared with the last result" };
         text += &format!("{which}: {}\n", made(result));

@@ -55,7 +55,7 @@ pub(super) fn connect(
             .map(|(port, word)| {
                 let input = named_input(source, stage, port)?;
                 let reference = look_up(source, stages, word)?;
-                let output = matching_output(source, stage, &input, port, &reference)?;
+                let output = matching_output(source, stage, &input, &reference)?;
                 Ok(Wire { producer: reference.producer, output, consumer, input })
             })
             .collect::<Result<_, PipelineError>>()?,
@@ -178,7 +178,6 @@ fn matching_output(
     source: &Source,
     stage: &StageSpec,
     input: &InputPort,
-    port: &Word,
     reference: &Reference<'_>,
 ) -> Result<OutputPort, PipelineError> {
     let outputs = reference.outputs();
@@ -191,10 +190,10 @@ fn matching_output(
                 "`{text}` is `{}`, but `{}` takes `{}`",
                 output.kind, input.name, input.kind
             );
-            let label = format!("`{}` of stage `{}` is here", input.name, stage.name);
+            let label = format!("stage `{}` is here", reference.stage.name);
             Err(source
                 .diagnostic(Some(*place), message)
-                .with_related(source, port.place, label)
+                .with_related(source, reference.stage.place, label)
                 .into())
         }
         ([], _) => Err(nothing_fits(source, stage, reference).into()),

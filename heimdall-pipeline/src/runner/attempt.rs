@@ -38,6 +38,7 @@ impl Run<'_> {
         let key = parts.key();
         let mut backoff = spec.run.backoff.map_or(BACKOFF, crate::Span::duration);
         let mut attempts = 1;
+        self.check_inputs(position).await?;
         let (work, (output, memory_peak_bytes), resumed_from) = loop {
             let work = self.cache.create_work(&key, &self.id)?;
             let resumed_from = self.take_scratch(&key)?;
@@ -126,6 +127,19 @@ impl Run<'_> {
                 flag.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Reads everything that a stage is about to read.
+    async fn check_inputs(&self, position: usize) -> Result<(), PipelineError> {
+        for wire in self.spec.graph().inputs(position) {
+            let (cache, result) = (self.cache.clone(), self.result(wire.producer).cloned());
+            blocking(move || {
+                let result = result.expect("a stage runs once its inputs are there");
+                cache.check_input(&wire.input.name, &result.outputs[&*wire.output.name])
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Lays out what a stage runs with.

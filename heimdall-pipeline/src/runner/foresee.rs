@@ -1,8 +1,7 @@
 //! What a run would do, and why, without doing it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
@@ -13,6 +12,7 @@ use crate::PipelineError;
 use crate::cache::{Key, KeyParts, Lookup, Manifest};
 use crate::event::EventSink;
 use crate::spec::PipelineSpec;
+use crate::stage::{REGISTRATION_FILE, Stage};
 
 /// Most changes that a message lists.
 const CHANGES_TOLD_MAX: usize = 3;
@@ -25,25 +25,32 @@ pub enum Forecast {
     Cached,
     /// Take the result that is there, and make readable copies of it that are missing or changed.
     Restore,
+    /// Take the result that the shared cache has.
+    Fetch,
     /// Run it.
     Run,
     /// Run it, unless the stages before it come to the results that they had.
     Maybe,
+    /// Fail: a result that must be there is not, or something that it reads.
+    Fail,
     /// Leave it out.
     Skip,
 }
 
 impl Forecast {
     /// All forecasts.
-    pub const ALL: [Self; 5] = [Self::Cached, Self::Restore, Self::Run, Self::Maybe, Self::Skip];
+    pub const ALL: [Self; 7] =
+        [Self::Cached, Self::Restore, Self::Fetch, Self::Run, Self::Maybe, Self::Fail, Self::Skip];
 
     /// Returns the color that drawings give it.
-    pub(crate) fn color(self) -> &'static str {
+    pub fn color(self) -> &'static str {
         match self {
             Self::Cached => "#b7e1c0",
             Self::Restore => "#cfe2f3",
+            Self::Fetch => "#a9c7ea",
             Self::Run => "#f6c2a8",
             Self::Maybe => "#fbe7a2",
+            Self::Fail => "#e98b8b",
             Self::Skip => "#dddddd",
         }
     }
@@ -53,8 +60,10 @@ impl Forecast {
         match self {
             Self::Cached => "cached",
             Self::Restore => "restore",
+            Self::Fetch => "fetch",
             Self::Run => "run",
             Self::Maybe => "maybe",
+            Self::Fail => "fail",
             Self::Skip => "skip",
         }
     }
@@ -100,73 +109,110 @@ pub struct Explanation {
     pub decided_by: Vec<(String, String)>,
 }
 
-/// Says what a run would do with each stage, in running order.
+/// Stages without a result, after all that was foreseen.
+#[derive(Debug, Default)]
+pub(super) struct Failing(HashSet<usize>);
+
+/// Says what a run would do with each stage, in running order. Of `events`, only those come that say
+/// that the shared cache cannot be asked.
 ///
 /// # Errors
 ///
 /// Those of [`run`](super::run).
-pub fn plan(spec: &PipelineSpec, options: &RunOptions) -> Result<Vec<PlannedStage>, PipelineError> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let events = EventSink::new(|_| {});
+pub async fn plan(
+    spec: &PipelineSpec,
+    options: &RunOptions,
+    events: &EventSink,
+) -> Result<Vec<PlannedStage>, PipelineError> {
+    let (cancel, events) = (Arc::default(), events.of_sharing());
     let run = Run::begin(spec, options, &cancel, &events)?;
-    let order = spec.graph().order().iter();
-    order.map(|&position| Ok(run.foresee(position)?.planned)).collect()
+    let (mut planned, mut failing) = (Vec::new(), Failing::default());
+    for &position in spec.graph().order() {
+        planned.push(run.foresee(position, &mut failing).await?.planned);
+    }
+    Ok(planned)
 }
 
-/// Says why a run would run a stage, or would not.
+/// Says why a run would run a stage, or would not. Of `events`, only those come that say that the
+/// shared cache cannot be asked.
 ///
 /// # Errors
 ///
 /// Those of [`run`](super::run), and [`PipelineError::UnknownStage`] if there is no such stage.
-pub fn why(
+pub async fn why(
     spec: &PipelineSpec,
     options: &RunOptions,
     stage: &str,
+    events: &EventSink,
 ) -> Result<Explanation, PipelineError> {
     let wanted = spec.position(stage)?;
-    let cancel = Arc::new(AtomicBool::new(false));
-    let events = EventSink::new(|_| {});
+    let (cancel, events) = (Arc::default(), events.of_sharing());
     let run = Run::begin(spec, options, &cancel, &events)?;
+    let mut failing = Failing::default();
     for position in spec.graph().ancestors(wanted) {
-        run.foresee(position)?;
+        run.foresee(position, &mut failing).await?;
     }
-    run.foresee(wanted)
+    run.foresee(wanted, &mut failing).await
 }
 
 impl Run<'_> {
     /// Says what would be done with a stage, and remembers its result if it is there.
-    pub(super) fn foresee(&self, position: usize) -> Result<Explanation, PipelineError> {
-        let stage = self.name(position).to_owned();
-        let says = |forecast| PlannedStage {
-            stage: stage.clone(),
+    pub(super) async fn foresee(
+        &self,
+        position: usize,
+        failing: &mut Failing,
+    ) -> Result<Explanation, PipelineError> {
+        let planned = |forecast, note| PlannedStage {
+            stage: self.name(position).to_owned(),
             forecast,
             changes: Vec::new(),
-            note: None,
+            note,
         };
         let mode = self.selection.mode(position);
-        if mode == Mode::Skip {
-            let planned = says(Forecast::Skip);
+        let ancestors = self.spec.graph().ancestors(position);
+        let behind = ancestors.iter().find(|at| failing.0.contains(at)).map(|at| self.name(*at));
+        if mode == Mode::Skip || behind.is_some() {
+            let note = behind.filter(|_| mode != Mode::Skip);
+            let note = note.map(|producer| format!("`{producer}` would fail"));
+            let planned = planned(Forecast::Skip, note);
             return Ok(Explanation { planned, made: None, decided_by: Vec::new() });
         }
-        let parts = self.key_parts(position)?;
+        let mut fail = |error: &PipelineError| {
+            failing.0.insert(position);
+            planned(Forecast::Fail, Some(error.with_causes()))
+        };
+        let parts = match self.key_parts(position) {
+            Ok(parts) => parts,
+            Err(error) => {
+                let planned = fail(&error);
+                return Ok(Explanation { planned, made: None, decided_by: Vec::new() });
+            }
+        };
         let decided_by = leaves(&parts).into_iter().collect();
         let waits_for = self.missing(position);
-        let found = match waits_for {
-            None => self.find(&parts)?,
-            Some(_) => None,
-        };
-        if let (Some(manifest), Mode::Run | Mode::FromCache(_)) = (&found, mode) {
+        let known = if waits_for.is_none() { self.find(position, &parts).await? } else { None };
+        if let (Some((manifest, forecast)), Mode::Run | Mode::FromCache(_)) = (&known, mode) {
             let made = Some(Made::of(manifest));
-            let is_whole = self.is_copied(position, manifest);
             self.set_result(position, Arc::clone(manifest));
-            let planned = says(if is_whole { Forecast::Cached } else { Forecast::Restore });
+            return Ok(Explanation { planned: planned(*forecast, None), made, decided_by });
+        }
+        if let Mode::FromCache(option) = mode {
+            let (planned, made) = match self.last_result(position, option) {
+                Ok(manifest) => {
+                    let forecast = self.forecast_of(position, &manifest);
+                    let made = Some(Made::of(&manifest));
+                    self.set_result(position, manifest);
+                    (planned(forecast, Some("the last result, as `--frozen` has it".into())), made)
+                }
+                Err(error) => (fail(&error), None),
+            };
             return Ok(Explanation { planned, made, decided_by });
         }
 
         let before = self.latest_key(position)?;
         let before = before.and_then(|key| self.cache.read_manifest(&key));
         let is_certain = mode == Mode::Rerun || waits_for.is_none() || !self.may_exist(&parts)?;
-        let mut planned = says(if is_certain { Forecast::Run } else { Forecast::Maybe });
+        let mut planned = planned(if is_certain { Forecast::Run } else { Forecast::Maybe }, None);
         if let Some(before) = &before {
             planned.changes = differences(&before.key_parts, &parts);
             planned.changes.retain(|change| change.now.as_deref() != Some(UNKNOWN));
@@ -176,11 +222,50 @@ impl Run<'_> {
             (_, Some(producer), _) => Some(format!("depends on what `{producer}` comes to")),
             (_, None, None) => Some("has no result yet".to_owned()),
             (_, None, Some(_)) if planned.changes.is_empty() => {
-                Some("its result is gone from the cache, or damaged".to_owned())
+                Some("its result is gone, or damaged".to_owned())
             }
             _ => None,
         };
         Ok(Explanation { planned, made: before.as_ref().map(Made::of), decided_by })
+    }
+
+    /// Finds the result that a run would take, here or in the shared cache.
+    async fn find(
+        &self,
+        position: usize,
+        parts: &KeyParts,
+    ) -> Result<Option<(Arc<Manifest>, Forecast)>, PipelineError> {
+        let key = parts.key();
+        if let Lookup::Hit(manifest) = self.cache.lookup(&key)?
+            && self.is_entered(position, &manifest).await?
+        {
+            let forecast = self.forecast_of(position, &manifest);
+            return Ok(Some((Arc::from(manifest), forecast)));
+        }
+        let shared = self.find_shared(position, &key).await;
+        Ok(shared.map(|manifest| (manifest, Forecast::Fetch)))
+    }
+
+    /// Whether what a result stands for outside of the cache is still there.
+    async fn is_entered(
+        &self,
+        position: usize,
+        manifest: &Manifest,
+    ) -> Result<bool, PipelineError> {
+        let Stage::Register(register) = &self.spec.stages[position].stage else { return Ok(true) };
+        let mut files = manifest.outputs.values().flat_map(|output| &output.files);
+        match files.find(|file| file.path == REGISTRATION_FILE) {
+            Some(file) => {
+                let facts = self.facts(position)?;
+                register.still_holds(&self.cache.blob(&file.digest), &facts).await
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// What would be done with a result that is there.
+    fn forecast_of(&self, position: usize, manifest: &Manifest) -> Forecast {
+        if self.is_copied(position, manifest) { Forecast::Cached } else { Forecast::Restore }
     }
 
     /// Returns what is not as it was when a stage last had a result, as the end of a sentence.
@@ -201,13 +286,6 @@ impl Run<'_> {
             })
             .collect();
         if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
-    }
-
-    fn find(&self, parts: &KeyParts) -> Result<Option<Arc<Manifest>>, PipelineError> {
-        Ok(match self.cache.lookup(&parts.key())? {
-            Lookup::Hit(manifest) => Some(Arc::from(manifest)),
-            Lookup::Miss | Lookup::Damaged(_) => None,
-        })
     }
 
     /// Whether the cache has a result that would be taken for one value or another of the inputs

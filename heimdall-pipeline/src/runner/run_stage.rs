@@ -9,7 +9,7 @@ use super::{Mode, Run};
 use crate::PipelineError;
 use crate::cache::{Cache, Key, KeyLock, LockAttempt, Lookup, Manifest, blocking};
 use crate::event::{RunEvent, StageReport, StageState};
-use crate::stage::Stage;
+use crate::stage::{REGISTRATION_FILE, Stage};
 
 /// How often a lock that somebody else holds is asked for.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
@@ -96,24 +96,33 @@ impl Run<'_> {
         position: usize,
         option: &'static str,
     ) -> Result<Brought, PipelineError> {
-        let stage = self.name(position).to_owned();
-        let not_cached = |frozen| PipelineError::NotCached {
-            stage: stage.clone(),
-            option,
-            changed: if frozen { String::new() } else { self.changed_since(position) },
-        };
-        if !self.options.frozen {
-            return Err(not_cached(false));
-        }
-        let key = self.latest_key(position)?.ok_or_else(|| not_cached(true))?;
-        let manifest = self.look_up(position, &key).await?;
-        // The stage may have had other outputs then.
-        let ports = self.spec.stages[position].stage.output_ports();
-        let manifest = manifest.filter(|manifest| manifest.has_ports(&ports));
-        let manifest = manifest.ok_or_else(|| not_cached(true))?;
+        let manifest = self.last_result(position, option)?;
         let mut report = self.deliver(position, &manifest, StageState::Cached).await?;
         report.frozen = true;
         Ok((report, manifest))
+    }
+
+    /// Returns the last result that the stage had, if it may be taken for one of its parameters and
+    /// inputs; the option says why it needs one.
+    pub(super) fn last_result(
+        &self,
+        position: usize,
+        option: &'static str,
+    ) -> Result<Arc<Manifest>, PipelineError> {
+        let stage = self.name(position).to_owned();
+        let not_cached = |changed| PipelineError::NotCached { stage, option, changed };
+        if !self.options.frozen {
+            return Err(not_cached(self.changed_since(position)));
+        }
+        // The stage may have had other outputs then.
+        let ports = self.spec.stages[position].stage.output_ports();
+        if let Some(key) = self.latest_key(position)?
+            && let Lookup::Hit(manifest) = self.cache.lookup(&key)?
+            && manifest.has_ports(&ports)
+        {
+            return Ok(Arc::from(manifest));
+        }
+        Err(not_cached(String::new()))
     }
 
     pub(super) async fn look_up(
@@ -142,8 +151,8 @@ impl Run<'_> {
     ) -> Result<Option<Brought>, PipelineError> {
         let report = self.deliver(position, &manifest, StageState::Cached).await?;
         if let Stage::Register(register) = &self.spec.stages[position].stage {
-            let folder = &report.outputs["registration"];
-            if !register.still_holds(folder, &self.facts(position)?).await? {
+            let file = report.outputs["registration"].join(REGISTRATION_FILE);
+            if !register.still_holds(&file, &self.facts(position)?).await? {
                 return Ok(None);
             }
         }

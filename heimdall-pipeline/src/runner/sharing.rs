@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::foresee::Failing;
 use super::run_stage::Brought;
 use super::{Mode, Run, RunOptions};
 use crate::PipelineError;
@@ -116,13 +117,13 @@ async fn exchange(
     }
     let cancel = Arc::default();
     let run = Run::begin(spec, options, &cancel, events)?;
-    let mut done = Exchange::default();
+    let (mut done, mut failing) = (Exchange::default(), Failing::default());
     for &position in spec.graph().order() {
         if run.selection.mode(position) == Mode::Skip {
             continue;
         }
         let Some(remote) = run.remote(position)? else {
-            run.foresee(position)?;
+            run.foresee(position, &mut failing).await?;
             continue;
         };
         if !run.has_inputs(position) {
@@ -238,6 +239,12 @@ impl Run<'_> {
     ) -> Option<Arc<Manifest>> {
         let pulling = async |remote: &Remote| self.pull(remote, position, key, lock).await;
         Some(self.if_shared(position, pulling).await?.0)
+    }
+
+    /// Returns what the shared cache says of a result, without taking it.
+    pub(super) async fn find_shared(&self, position: usize, key: &Key) -> Option<Arc<Manifest>> {
+        let finding = async |remote: &Remote| remote.find(key).await;
+        self.if_shared(position, finding).await.map(Arc::new)
     }
 
     /// Gives a new result to the shared cache. If there is another result already that was made from

@@ -50,8 +50,9 @@ impl Bench {
         self.try_run(text, &self.options()).await.unwrap()
     }
 
-    fn plan(&self, text: &str) -> Vec<Forecast> {
-        let planned = plan(&spec(text), &self.options()).unwrap();
+    async fn plan(&self, text: &str) -> Vec<Forecast> {
+        let events = EventSink::new(|_| {});
+        let planned = plan(&spec(text), &self.options(), &events).await.unwrap();
         planned.into_iter().map(|stage| stage.forecast).collect()
     }
 
@@ -120,7 +121,7 @@ async fn changed_parameter_changes_what_depends_on_it() {
     ];
 
     for (before, after, expected) in cases {
-        assert_eq!(bench.plan(&TINY.replace(before, after)), expected, "{after}");
+        assert_eq!(bench.plan(&TINY.replace(before, after)).await, expected, "{after}");
     }
 }
 

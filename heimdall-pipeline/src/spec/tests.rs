@@ -474,24 +474,26 @@ fn both_ends_of_a_wrong_wire_are_shown() {
         error.to_string(),
         "p.yaml:6:17: `a` is `Recordings`, but `features` takes `Features`\n\
          \x20 |\n6 |       features: a\n\x20 |                 ^\n\
-         p.yaml:6:7: `features` of stage `b` is here\n\
-         \x20 |\n6 |       features: a\n\x20 |       ^"
+         p.yaml:2:3: stage `a` is here\n\
+         \x20 |\n2 |   a: { uses: simulate }\n\x20 |   ^"
     );
 }
 
+/// Ten to the eighth texts, where any value may stand: refused before there are as many.
 #[test]
 fn alias_bomb_is_refused() {
-    let mut text = "vars:\n  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    let mut text = "stages:\n  a:\n    uses: cmd\n    command: x\n    outputs: { out: files }\n    parameters:\n      a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..8 {
         let before = format!("*a{}", level - 1);
         let list = vec![before; 10].join(", ");
-        text.push_str(&format!("  a{level}: &a{level} [{list}]\n"));
+        text.push_str(&format!("      a{level}: &a{level} [{list}]\n"));
     }
-    text.push_str("stages: { a: { uses: simulate } }\n");
 
     let error = parse(&text, &[]).unwrap_err();
 
     assert_eq!(error.exit_code(), 2);
+    let message = error.to_string();
+    assert!(message.contains("p.yaml:11:") && message.contains("too large"), "{message}");
 }
 
 #[test]

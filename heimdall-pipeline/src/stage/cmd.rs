@@ -8,20 +8,27 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{FusedFuture, join};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tracing::info;
 
-use crate::PipelineError;
 use crate::artifact::{ArtifactKind, OutputPort};
 use crate::runner::memory_peak_bytes;
+use crate::stage::made;
+use crate::stage::process_group::{GROUP_FILE, ProcessGroup};
 use crate::stage::{StageContext, StageOutput};
+use crate::{PipelineError, Secrets};
 
-/// Variables of the environment that every program gets; all others must be declared.
-const INHERITED: [&str; 7] = ["HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER"];
+/// Variables of the environment that every program gets, to find other programs and places of its
+/// own; all others must be declared.
+const INHERITED: [&str; 4] = ["HOME", "PATH", "TMPDIR", "USER"];
+
+/// Variables that decide how programs sort and write times: the same ones on every machine, unless
+/// others are declared.
+const FIXED: [(&str, &str); 3] = [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")];
 
 /// How long a program may take to end by itself once it has been asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -66,9 +73,6 @@ pub enum CommandLine {
 /// What a program finds in the file that `HEIMDALL_CONTEXT` names.
 #[derive(Debug, Serialize)]
 struct CommandContext<'a> {
-    pipeline: &'a str,
-    run: &'a str,
-    stage: &'a str,
     inputs: &'a BTreeMap<String, PathBuf>,
     outputs: &'a BTreeMap<String, PathBuf>,
     /// A folder that is there again if the stage is interrupted and run again.
@@ -160,18 +164,20 @@ impl CmdStage {
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let result = context.private("result.json");
         let mut child = self.start(context, result.clone())?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let group = ProcessGroup::of(&child);
+        group.iter().try_for_each(|group| group.record(&context.private(GROUP_FILE)))?;
         let said = (log_lines(child.stdout.take()), log_lines(child.stderr.take()));
         let mut listening = pin!(join(said.0, said.1).fuse());
-        let mut waiting = pin!(wait(&mut child, group, context));
-        let ended = loop {
-            tokio::select! {
-                ended = &mut waiting => break ended,
-                _ = &mut listening => {}
+        let ended = {
+            let mut waiting = pin!(wait(&mut child, group.as_ref(), context));
+            loop {
+                tokio::select! {
+                    ended = &mut waiting => break ended,
+                    _ = &mut listening => {}
+                }
             }
         };
-        // What the program left running has no business in a result that is about to be kept.
-        signal(group, Signal::KILL);
+        drop(group);
         if !listening.is_terminated() {
             // Somebody outside of the group may hold the other end for as long as they like.
             let _ = tokio::time::timeout(GRACE, listening).await;
@@ -179,6 +185,12 @@ impl CmdStage {
         let status = ended?;
         if !status.success() {
             return Err(PipelineError::CommandFailed { status: status.to_string() });
+        }
+        for (port, kind) in &self.outputs {
+            if let Err(error) = made::check(*kind, context.output(port), context).await {
+                let (port, kind, source) = (port.clone(), *kind, Box::new(error));
+                return Err(PipelineError::InvalidOutput { port, kind, source });
+            }
         }
         match tokio::fs::read(&result).await {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -191,12 +203,17 @@ impl CmdStage {
     }
 
     fn start(&self, context: &StageContext, result: PathBuf) -> Result<Child, PipelineError> {
-        let facts = context.facts();
+        let environment = context.environment();
+        for name in &self.secrets {
+            let value = environment.get(name).map_or("", String::as_str);
+            if !value.is_empty() && value.len() < Secrets::LENGTH_MIN {
+                let (field, expected) =
+                    (name.clone(), "a secret of six bytes or more, to be hidden");
+                return Err(PipelineError::InvalidCommand { field, expected });
+            }
+        }
         let file = context.private("context.json");
         let contents = CommandContext {
-            pipeline: &facts.pipeline,
-            run: &facts.run,
-            stage: context.stage(),
             inputs: context.inputs(),
             outputs: context.outputs(),
             scratch: context.scratch().to_owned(),
@@ -210,10 +227,9 @@ impl CmdStage {
             CommandLine::Shell(line) => vec!["sh", "-c", line],
             CommandLine::Words(words) => words.iter().map(String::as_str).collect(),
         };
-        let environment = context.environment();
         let declared = INHERITED.into_iter().chain(self.secrets.iter().map(String::as_str));
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env_clear();
+        command.args(&words[1..]).env_clear().envs(FIXED);
         command.envs(declared.filter_map(|name| Some((name, environment.get(name)?))));
         command.envs(&self.env);
         command.env("HEIMDALL_CONTEXT", &file).env("HEIMDALL_RESULT", &result);
@@ -231,10 +247,10 @@ impl CmdStage {
 /// Waits for the program's end, and ends it with all that it has started if the stage is to stop.
 async fn wait(
     child: &mut Child,
-    group: Option<Pid>,
+    group: Option<&ProcessGroup>,
     context: &StageContext,
 ) -> Result<ExitStatus, PipelineError> {
-    let process = group.map(|id| id.as_raw_nonzero().to_string()).unwrap_or_default();
+    let process = group.map(|group| group.id().to_string()).unwrap_or_default();
     let failed = || PipelineError::io("wait for", context.stage());
     loop {
         tokio::select! {
@@ -243,20 +259,14 @@ async fn wait(
         }
         memory_peak_bytes(&process).into_iter().for_each(|bytes| context.note_memory(bytes));
         if context.check_cancelled().is_err() {
-            signal(group, Signal::TERM);
+            let signal = |signal| group.iter().for_each(|group| group.signal(signal));
+            signal(Signal::TERM);
             if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-                signal(group, Signal::KILL);
+                signal(Signal::KILL);
                 child.wait().await.map_err(failed())?;
             }
             return Err(PipelineError::Interrupted);
         }
-    }
-}
-
-/// Sends a signal to a group of processes; one that is no more needs none.
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        let _ = kill_process_group(group, signal);
     }
 }
 

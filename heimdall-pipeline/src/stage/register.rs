@@ -20,7 +20,7 @@ use crate::stage::{PipelineFacts, StageContext, StageOutput};
 const FORMAT_VERSION: u32 = 1;
 
 /// Name of the file that says what was registered.
-const REGISTRATION_FILE: &str = "registration.json";
+pub(crate) const REGISTRATION_FILE: &str = "registration.json";
 
 /// Longest value of a parameter that MLflow takes, in characters.
 const PARAM_LENGTH_MAX: usize = 8000;
@@ -137,7 +137,7 @@ impl RegisterStage {
         if !facts.tracking_folder.join("mlflow.db").exists() {
             return Ok(false);
         }
-        let registration: Registration = read_json(&registration.join(REGISTRATION_FILE)).await?;
+        let registration: Registration = read_json(registration).await?;
         let store = MlflowStore::open(&facts.tracking_folder).await?;
         let versions = store.registry().model_versions(&registration.model).await?;
         Ok(versions.iter().any(|version| {
