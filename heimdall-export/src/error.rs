@@ -51,8 +51,43 @@ pub enum ExportError {
         parity: Box<Parity>,
     },
 
-    /// The written file is one that the verifying runtime cannot run.
-    #[error("the written model does not run in tract")]
+    /// The bytes are no file of the ONNX format.
+    #[error("the model is no ONNX file")]
+    NotOnnx {
+        /// What is wrong with them.
+        source: prost::DecodeError,
+    },
+
+    /// The metadata of a file lack what every file of this crate has.
+    #[error("the model does not say how it is used: `{key}` of its metadata is wrong: {reason}")]
+    ForeignModel {
+        /// The entry.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A newer release wrote a file.
+    #[error(
+        "the model has version {actual} of the metadata, from a newer release; this one reads up \
+         to {supported}"
+    )]
+    NewerModel {
+        /// Version of the metadata.
+        actual: u32,
+        /// Newest version that this release knows.
+        supported: u32,
+    },
+
+    /// A file is not the one that its manifest describes.
+    #[error("{} is not what the manifest beside it describes: it was damaged or exchanged", path.display())]
+    DamagedPackage {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A file is one that the runtime cannot run.
+    #[error("the model does not run in tract")]
     Runtime {
         /// What the runtime says.
         #[from]

@@ -1,17 +1,21 @@
 //! A builder of ONNX graphs whose values know their element type.
 
+use half::f16;
+
 use crate::proto::{
     ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, Dimension, DimensionProto, GraphProto,
-    NodeProto, TYPE_BOOL, TYPE_DOUBLE, TYPE_FLOAT, TYPE_INT64, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    NodeProto, TYPE_BOOL, TYPE_DOUBLE, TYPE_FLOAT, TYPE_FLOAT16, TYPE_INT64, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// Name of the first axis of every input and output.
 pub(crate) const BATCH_AXIS: &str = "batch_size";
 
 /// What the elements of a value are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Element {
+    F16,
+    #[default]
     F32,
     F64,
     I64,
@@ -21,6 +25,7 @@ pub(crate) enum Element {
 impl Element {
     fn proto(self) -> i32 {
         match self {
+            Self::F16 => TYPE_FLOAT16,
             Self::F32 => TYPE_FLOAT,
             Self::F64 => TYPE_DOUBLE,
             Self::I64 => TYPE_INT64,
@@ -36,6 +41,13 @@ pub(crate) struct Value {
     element: Element,
 }
 
+impl Value {
+    /// Whether the elements have 16 bits.
+    pub(crate) fn is_half(&self) -> bool {
+        self.element == Element::F16
+    }
+}
+
 /// An attribute of a node.
 pub(crate) enum Attribute<'a> {
     Int(&'a str, i64),
@@ -49,14 +61,31 @@ pub(crate) struct Graph {
     proto: GraphProto,
     scope: String,
     values: usize,
+    /// What the layers compute in that have most of the weights.
+    weights: Element,
 }
 
 impl Graph {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, weights: Element) -> Self {
         Self {
             proto: GraphProto { name: Some(name.to_owned()), ..GraphProto::default() },
+            weights,
             ..Self::default()
         }
+    }
+
+    /// Enters the layers that have most of the weights: what they take has the precision of those.
+    pub(crate) fn narrowed(&mut self, a: &Value) -> Value {
+        self.converted(a, self.weights)
+    }
+
+    /// Leaves them.
+    pub(crate) fn widened(&mut self, a: &Value) -> Value {
+        self.converted(a, Element::F32)
+    }
+
+    fn converted(&mut self, a: &Value, element: Element) -> Value {
+        if a.element == element { a.clone() } else { self.cast(a, element) }
     }
 
     /// Names what follows after a part of the network: `layer1.0`.
@@ -92,6 +121,21 @@ impl Graph {
     pub(crate) fn constant_f32(&mut self, what: &str, shape: &[usize], data: &[f32]) -> Value {
         let bytes = data.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(what, Element::F32, shape, data.len(), bytes)
+    }
+
+    /// Adds a constant of the precision of a value, with which it is to be computed.
+    pub(crate) fn constant_like(
+        &mut self,
+        value: &Value,
+        what: &str,
+        shape: &[usize],
+        data: &[f32],
+    ) -> Value {
+        if !value.is_half() {
+            return self.constant_f32(what, shape, data);
+        }
+        let bytes = data.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+        self.constant(what, Element::F16, shape, data.len(), bytes)
     }
 
     /// Adds a constant of 64-bit integers, a list.
@@ -177,6 +221,16 @@ impl Graph {
     pub(crate) fn scaled(&mut self, a: &Value, factor: f64) -> Value {
         let factor = self.scalar(factor);
         self.multiply(a, &factor)
+    }
+
+    /// Adds a node with attributes whose inputs and output have the same elements.
+    pub(crate) fn layer(
+        &mut self,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+    ) -> Value {
+        self.node(operator, inputs, attributes, inputs[0].element)
     }
 
     /// Adds a node whose inputs and output have the same elements.

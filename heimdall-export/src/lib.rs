@@ -10,6 +10,8 @@
 //!                                          say what the network says; else there is no file
 //! ```
 //!
+//! [`Predictor`] runs a file without the network that it was made from.
+//!
 //! # Example
 //!
 //! ```
@@ -35,6 +37,8 @@
 //! # Ok::<(), heimdall_export::ExportError>(())
 //! ```
 
+mod benchmark;
+mod card;
 mod config;
 mod error;
 mod graph;
@@ -43,14 +47,19 @@ mod model;
 mod package;
 mod plane;
 mod port;
+mod predictor;
 mod proto;
 #[cfg(test)]
 mod sample;
 mod verify;
+#[cfg(test)]
+mod with_python;
 
-pub use config::{CheckConfig, ExportConfig};
+pub use benchmark::{BatchLatency, Benchmark};
+pub use config::{BenchmarkConfig, CheckConfig, ExportConfig, WeightPrecision};
 pub use error::ExportError;
 pub use model::{OnnxModel, export};
-pub use package::{PackageManifest, write_package};
+pub use package::{MANIFEST_FILE, MODEL_FILE, PackageManifest, read_model, write_package};
 pub use port::Port;
+pub use predictor::{Prediction, Predictor};
 pub use verify::{Parity, verify};

@@ -14,6 +14,7 @@ use heimdall_model::{
     Ensemble, Head, LocalizationNetConfig, ResNet, ResidualBlock, SideInputConfig, Standardization,
 };
 
+use crate::config::WeightPrecision;
 use crate::graph::{Attribute, Element, Graph, Value};
 use crate::plane::lift;
 use crate::port::{Input, OUTPUTS};
@@ -22,15 +23,21 @@ use crate::proto::GraphProto;
 /// Writes the network, from what is known of an event to degrees, as a graph.
 ///
 /// What the forward pass of the network does in evaluation mode is written operator by operator, in
-/// 32 bits up to the heads. Batch norms are folded into the convolutions before them. From the
+/// 32 bits up to the heads, or in 16 bits in the layers that have most of the weights: convolutions and
+/// the layers on side inputs alone, standardized before. Batch norms are folded into the convolutions before them. From the
 /// heads on, the graph computes in 64 bits.
 pub(crate) fn lower(
     network: &Ensemble,
     frame: &LocalFrame,
     shape: FeatureShape,
     sigma_scale: f64,
+    precision: WeightPrecision,
 ) -> GraphProto {
-    let mut graph = Graph::new("heimdall-localization");
+    let weights = match precision {
+        WeightPrecision::F32 => Element::F32,
+        WeightPrecision::F16 => Element::F16,
+    };
+    let mut graph = Graph::new("heimdall-localization", weights);
     let inputs = GraphInputs::new(&mut graph, network.config(), shape);
     let estimate = estimate::ensemble(&mut graph, network, &inputs, shape, sigma_scale);
 
@@ -102,7 +109,8 @@ fn standardize(graph: &mut Graph, standardization: &Standardization, levels_db: 
 
 fn resnet(graph: &mut Graph, network: &ResNet, input: &Value) -> Value {
     graph.enter("stem");
-    let x = convolution(graph, &network.conv1, &network.norm1, input);
+    let input = graph.narrowed(input);
+    let x = convolution(graph, &network.conv1, &network.norm1, &input);
     let x = relu(graph, &x);
     let pool = &network.pool;
     let attributes = [
@@ -110,7 +118,7 @@ fn resnet(graph: &mut Graph, network: &ResNet, input: &Value) -> Value {
         Attribute::Ints("strides", &pool.stride),
         Attribute::Ints("pads", &pads(&pool.padding)),
     ];
-    let mut x = graph.node("MaxPool", &[&x], &attributes, Element::F32);
+    let mut x = graph.layer("MaxPool", &[&x], &attributes);
 
     let layers = [&network.layer1, &network.layer2, &network.layer3, &network.layer4];
     for (layer, blocks) in layers.into_iter().enumerate() {
@@ -122,7 +130,8 @@ fn resnet(graph: &mut Graph, network: &ResNet, input: &Value) -> Value {
 
     graph.enter("embedding");
     let pooled = graph.element_wise("GlobalAveragePool", &[&x]);
-    graph.node("Flatten", &[&pooled], &[Attribute::Int("axis", 1)], Element::F32)
+    let flat = graph.layer("Flatten", &[&pooled], &[Attribute::Int("axis", 1)]);
+    graph.widened(&flat)
 }
 
 fn residual_block(graph: &mut Graph, block: &ResidualBlock, input: &Value) -> Value {
@@ -159,8 +168,9 @@ fn convolution(graph: &mut Graph, conv: &Conv2d, norm: &BatchNorm, input: &Value
         folded_bias.push((f64::from(beta[channel]) + shift * gain) as f32);
     }
 
-    let weight = graph.constant_f32("weight", &[outputs, inputs, height, width], &folded_weight);
-    let bias = graph.constant_f32("bias", &[outputs], &folded_bias);
+    let shape = [outputs, inputs, height, width];
+    let weight = graph.constant_like(input, "weight", &shape, &folded_weight);
+    let bias = graph.constant_like(input, "bias", &[outputs], &folded_bias);
     let attributes = [
         Attribute::Ints("kernel_shape", &conv.kernel_size),
         Attribute::Ints("strides", &conv.stride),
@@ -168,7 +178,7 @@ fn convolution(graph: &mut Graph, conv: &Conv2d, norm: &BatchNorm, input: &Value
         Attribute::Ints("pads", &pads(&conv.padding)),
         Attribute::Int("group", i64::try_from(conv.groups).expect("channels are few")),
     ];
-    graph.node("Conv", &[input, &weight, &bias], &attributes, Element::F32)
+    graph.layer("Conv", &[input, &weight, &bias], &attributes)
 }
 
 /// Top, left, bottom and right.
@@ -196,8 +206,13 @@ fn linear(graph: &mut Graph, linear: &Linear, input: &Value) -> Value {
     let [inputs, outputs] = linear.weight.dims();
     let bias = linear.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| values(bias.val()));
     let weight = values(linear.weight.val());
-    let weight = graph.constant_f32("weight", &[inputs, outputs], &weight);
-    let bias = graph.constant_f32("bias", &[outputs], &bias);
+    let weight = graph.constant_like(input, "weight", &[inputs, outputs], &weight);
+    let bias = graph.constant_like(input, "bias", &[outputs], &bias);
+    if input.is_half() {
+        // The operator of both has no form of 16 bits in some runtimes.
+        let product = graph.element_wise("MatMul", &[input, &weight]);
+        return graph.add(&product, &bias);
+    }
     graph.element_wise("Gemm", &[input, &weight, &bias])
 }
 

@@ -11,10 +11,10 @@ use crate::graph::BATCH_AXIS;
 use crate::lower::{for_inference, lower};
 use crate::port::{Input, OUTPUTS, Port};
 use crate::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::{ExportConfig, ExportError};
+use crate::{ExportConfig, ExportError, WeightPrecision};
 
 /// Version of the metadata that this crate writes.
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
 /// A network in the ONNX format, together with what it was made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,7 @@ pub struct OnnxModel {
     sigma_scale: f64,
     opset: u32,
     ir_version: i64,
+    precision: WeightPrecision,
     metadata: BTreeMap<String, String>,
 }
 
@@ -58,6 +59,11 @@ impl OnnxModel {
     /// Version of the file format.
     pub fn ir_version(&self) -> i64 {
         self.ir_version
+    }
+
+    /// What the layers compute in that have most of the weights.
+    pub fn precision(&self) -> WeightPrecision {
+        self.precision
     }
 
     /// The metadata of the file, every key with its prefix `heimdall.`.
@@ -106,6 +112,9 @@ impl OnnxModel {
 ///
 /// ¹ if the network takes side inputs; one on side inputs alone has no `mel_spectrogram`.
 ///
+/// With [`WeightPrecision::F16`](crate::WeightPrecision) the layers that have most of the weights
+/// compute in half precision; inputs and outputs stay what they are.
+///
 /// Standard deviations are multiplied by `sigma_scale`, covariances by its square. The entries of
 /// `metadata` go into the file under `heimdall.` and their key, beside those that this function
 /// writes: `format_version`, `shape`, `network` (its configuration), `members`, `origin_latitude_deg`,
@@ -115,8 +124,8 @@ impl OnnxModel {
 ///
 /// - [`ExportError::InvalidConfig`] if `config` breaks one of its rules, or `sigma_scale` is not
 ///   finite and above zero.
-/// - [`ExportError::ShapeMismatch`] if the network takes another number of receivers, or `shape` is
-///   empty.
+/// - [`ExportError::ShapeMismatch`] if the network takes another number of receivers, or looks at
+///   levels and `shape` has none.
 pub fn export(
     network: &Ensemble,
     frame: &LocalFrame,
@@ -128,13 +137,15 @@ pub fn export(
     config.validate()?;
     check_sigma_scale(sigma_scale)?;
     let receivers = network.config().input_channels;
-    if receivers != shape.receivers || shape.is_empty() {
-        let expected =
-            FeatureShape { receivers, bands: shape.bands.max(1), frames: shape.frames.max(1) };
+    let lacks_levels = network.config().backbone.takes_levels() && shape.is_empty();
+    if receivers != shape.receivers || lacks_levels {
+        let least = usize::from(lacks_levels);
+        let (bands, frames) = (shape.bands.max(least), shape.frames.max(least));
+        let expected = FeatureShape { receivers, bands, frames };
         return Err(ExportError::ShapeMismatch { expected, actual: shape });
     }
 
-    let graph = lower(&for_inference(network), frame, shape, sigma_scale);
+    let graph = lower(&for_inference(network), frame, shape, sigma_scale, config.precision);
     let metadata = complete(metadata, network, frame, shape, sigma_scale);
     let entries: Vec<(&str, &str)> =
         metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -147,6 +158,7 @@ pub fn export(
         sigma_scale,
         opset: config.opset,
         ir_version: config.ir_version(),
+        precision: config.precision,
         metadata,
     })
 }
@@ -222,7 +234,9 @@ pub(crate) fn model_proto(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{frame, network, shape};
+    use heimdall_model::Backbone;
+
+    use crate::sample::{frame, network, network_with_side_inputs, shape};
 
     fn exported(metadata: &[(&str, &str)], config: &ExportConfig) -> OnnxModel {
         let metadata = metadata.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -300,6 +314,23 @@ mod tests {
 
         assert!(matches!(error, Err(ExportError::ShapeMismatch { expected, .. })
             if expected.receivers == 3));
+    }
+
+    #[test]
+    fn only_a_network_that_looks_at_levels_needs_some() {
+        let shape = FeatureShape::without_levels(3);
+        let written = |network: &Ensemble| {
+            let config = ExportConfig::default();
+            export(network, &frame(), shape, 1.0, &BTreeMap::new(), &config)
+        };
+
+        let names = |model: OnnxModel| model.inputs().into_iter().map(|port| port.name);
+        let model = written(&network_with_side_inputs(Backbone::Mlp, 1)).unwrap();
+        assert!(!names(model).any(|name| name == "mel_spectrogram"));
+        let error = written(&network(1)).unwrap_err();
+        assert!(
+            matches!(error, ExportError::ShapeMismatch { expected, .. } if expected.bands == 1)
+        );
     }
 
     #[test]

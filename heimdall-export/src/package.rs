@@ -9,15 +9,20 @@ use heimdall_features::FeatureMap;
 use heimdall_model::Ensemble;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tracing::info;
 
+use crate::benchmark::benchmark;
+use crate::card::model_card;
 use crate::port::{Input, Port};
 use crate::{ExportConfig, ExportError, OnnxModel, Parity, verify};
 
 /// Version of [`PackageManifest`] that this crate writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Name of the model's file in its folder.
-const MODEL_FILE: &str = "model.onnx";
+pub const MODEL_FILE: &str = "model.onnx";
+/// Name of the manifest in the folder of a model.
+pub const MANIFEST_FILE: &str = "manifest.json";
 /// Python packages with which MLflow runs the model.
 const REQUIREMENTS: [&str; 4] = ["mlflow>=2.20", "numpy>=1.26", "onnx>=1.16", "onnxruntime>=1.17"];
 /// Python with which MLflow runs the model.
@@ -35,6 +40,10 @@ pub struct PackageManifest {
     pub size_bytes: u64,
     /// BLAKE3 digest of the model's file, in hexadecimal.
     pub blake3: String,
+    /// SHA-256 digest of the model's file, in hexadecimal, as `sha256sum` prints it; `None` in
+    /// version 1.
+    #[serde(default)]
+    pub sha256: Option<String>,
     /// Version of the operator set.
     pub opset: u32,
     /// Version of the ONNX file format.
@@ -50,7 +59,8 @@ pub struct PackageManifest {
 /// Writes a model and the files beside it into a folder, after the written bytes were verified.
 ///
 /// The model is written under a temporary name, read back, [verified](verify()) on `samples`, and
-/// renamed; a model that fails leaves no file. Then follow `parity.json`, `MLmodel` with
+/// renamed; a model that fails leaves no file. Then follow `parity.json`, `benchmark.json` unless no
+/// time is given for it, `model_card.md`, `MLmodel` with
 /// `requirements.txt`, `python_env.yaml`, `conda.yaml` and `input_example.json` (the first sample,
 /// rounded to 0.01), and `manifest.json` last: a folder with a manifest is complete. The folder is
 /// made where it does not exist. Files of the same names are replaced.
@@ -72,7 +82,7 @@ pub fn write_package(
     }
     fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
     // A manifest of an earlier model must not stand beside another file.
-    let manifest_path = folder.join("manifest.json");
+    let manifest_path = folder.join(MANIFEST_FILE);
     match fs::remove_file(&manifest_path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(failed("replace", &manifest_path)(error));
@@ -86,21 +96,27 @@ pub fn write_package(
         model: MODEL_FILE.to_owned(),
         size_bytes: bytes.len() as u64,
         blake3: blake3::hash(&bytes).to_hex().to_string(),
+        sha256: Some(base16(&Sha256::digest(&bytes))),
         opset: model.opset(),
         ir_version: model.ir_version(),
         inputs: model.inputs(),
         outputs: model.outputs(),
         metadata: model.metadata().clone(),
     };
-    for (name, text) in [
-        ("parity.json", pretty(&parity)),
-        ("MLmodel", mlmodel(model)),
-        ("requirements.txt", requirements()),
-        ("python_env.yaml", python_env()),
-        ("conda.yaml", conda()),
-        ("input_example.json", input_example(model, sample)),
-        ("manifest.json", pretty(&manifest)),
-    ] {
+    let timed = benchmark(&bytes, model.network(), samples, &config.benchmark)?;
+    let files = [
+        ("parity.json", Some(pretty(&parity))),
+        ("benchmark.json", timed.as_ref().map(pretty)),
+        ("model_card.md", Some(model_card(model, &parity, timed.as_ref()))),
+        ("MLmodel", Some(mlmodel(model))),
+        ("requirements.txt", Some(requirements())),
+        ("python_env.yaml", Some(python_env())),
+        ("conda.yaml", Some(conda())),
+        ("input_example.json", Some(input_example(model, sample))),
+        (MANIFEST_FILE, Some(pretty(&manifest))),
+    ];
+    for (name, text) in files {
+        let Some(text) = text else { continue };
         let partial = folder.join(format!("{name}.partial"));
         write(&partial, text.as_bytes())?;
         rename(&partial, &folder.join(name))?;
@@ -111,6 +127,31 @@ pub fn write_package(
         "model written"
     );
     Ok((manifest, parity))
+}
+
+/// Reads the file of a model, and checks it against the manifest that lies beside it, if there is one.
+///
+/// # Errors
+///
+/// - [`ExportError::File`] if the file, or the manifest, cannot be read.
+/// - [`ExportError::DamagedPackage`] if the file is not the one that the manifest describes.
+pub fn read_model(path: &Path) -> Result<Vec<u8>, ExportError> {
+    let bytes = fs::read(path).map_err(failed("read", path))?;
+    let manifest_path = path.with_file_name(MANIFEST_FILE);
+    let manifest = match fs::read(&manifest_path) {
+        Ok(manifest) => manifest,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(bytes),
+        Err(error) => return Err(failed("read", &manifest_path)(error)),
+    };
+    // What is no manifest of this crate is about something else.
+    let Ok(manifest) = serde_json::from_slice::<PackageManifest>(&manifest) else {
+        return Ok(bytes);
+    };
+    let is_described = path.file_name().is_some_and(|name| name == manifest.model.as_str());
+    if is_described && blake3::hash(&bytes).to_hex().to_string() != manifest.blake3 {
+        return Err(ExportError::DamagedPackage { path: path.to_owned() });
+    }
+    Ok(bytes)
 }
 
 /// Writes the model's file and verifies what was written.
@@ -155,6 +196,10 @@ fn rename(from: &Path, to: &Path) -> Result<(), ExportError> {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ExportError {
     let path: PathBuf = path.to_owned();
     move |source| ExportError::File { action, path, source }
+}
+
+fn base16(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn pretty(value: &impl Serialize) -> String {
@@ -304,10 +349,12 @@ mod tests {
             names(folder.path()),
             [
                 "MLmodel",
+                "benchmark.json",
                 "conda.yaml",
                 "input_example.json",
                 "manifest.json",
                 "model.onnx",
+                "model_card.md",
                 "parity.json",
                 "python_env.yaml",
                 "requirements.txt",

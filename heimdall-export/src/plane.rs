@@ -168,7 +168,7 @@ mod tests {
 
     /// Lifts points in tract: latitude, longitude and their scales, a row per point.
     fn lifted(frame: &LocalFrame, points: &[LocalPosition]) -> Vec<[f64; 4]> {
-        let mut graph = Graph::new("plane");
+        let mut graph = Graph::new("plane", Element::F32);
         let input = graph.input("plane_km", Element::F64, &[2], "");
         let (east, north) = (graph.column(&input, 0), graph.column(&input, 1));
         let lifted = lift(&mut graph, frame, &east, &north);

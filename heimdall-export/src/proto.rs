@@ -117,6 +117,8 @@ pub(crate) const TYPE_FLOAT: i32 = 1;
 pub(crate) const TYPE_INT64: i32 = 7;
 /// Elements are Booleans.
 pub(crate) const TYPE_BOOL: i32 = 9;
+/// Elements are 16-bit floats.
+pub(crate) const TYPE_FLOAT16: i32 = 10;
 /// Elements are 64-bit floats.
 pub(crate) const TYPE_DOUBLE: i32 = 11;
 

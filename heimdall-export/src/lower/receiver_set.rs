@@ -48,10 +48,12 @@ pub(crate) fn embedding(
 fn images(graph: &mut Graph, set: &ReceiverSet, levels: &Value, shape: FeatureShape) -> Value {
     graph.enter("set.image");
     let images = graph.regroup(levels, &[1, shape.bands, shape.frames]);
+    let images = graph.narrowed(&images);
     let images = set.image.iter().fold(images, |x, block| residual_block(graph, block, &x));
     let pooled = graph.element_wise("GlobalAveragePool", &[&images]);
     let last = set.image.last().expect("there are blocks that look at the levels");
     let [channels, ..] = last.conv2.weight.dims();
+    let pooled = graph.widened(&pooled);
     graph.regroup(&pooled, &[shape.receivers, channels])
 }
 

@@ -100,10 +100,12 @@ fn status(graph: &mut Graph, inputs: &GraphInputs) -> (Value, Value) {
 /// Adds fully connected layers, each with a `ReLU`.
 pub(crate) fn perceptron(graph: &mut Graph, layers: &Perceptron, x: &Value) -> Value {
     graph.enter("side");
-    layers.layers.iter().fold(x.clone(), |x, layer| {
+    let x = graph.narrowed(x);
+    let x = layers.layers.iter().fold(x, |x, layer| {
         let x = linear(graph, layer, &x);
         relu(graph, &x)
-    })
+    });
+    graph.widened(&x)
 }
 
 /// The number of receivers that detect each event, `[batch, 1]`.
