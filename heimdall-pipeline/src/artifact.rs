@@ -52,8 +52,8 @@ impl ArtifactKind {
     pub fn format_version(self) -> u32 {
         match self {
             Self::Evaluation | Self::Model => 3,
-            Self::Features | Self::Recordings => 2,
-            Self::HoldOut | Self::Onnx | Self::Fix | Self::Registration | Self::Files => 1,
+            Self::Features | Self::Onnx | Self::Recordings => 2,
+            Self::HoldOut | Self::Fix | Self::Registration | Self::Files => 1,
         }
     }
 

@@ -9,6 +9,7 @@
 //!           locks/<key>           held while a stage works
 //!           copies/<digest>.json  what was copied to a readable folder
 //!           runs/<run>.json       what a run did
+//!           tracking/<run>/       what has not arrived in the tracking store
 //!           pins/<run>            whose results are kept whatever their age
 //!           logs/<run>/<stage>    what a stage said that came to no result
 //!           stat/<digest>.json    what files outside of the cache looked like when they were read
@@ -45,6 +46,11 @@ use manifest::FileEntry;
 pub(crate) use manifest::{Manifest, Origin, OutputManifest, Provenance};
 pub(crate) use remote::{Pulled, Pushed, Remote, Traffic};
 pub(crate) use work::WorkFolder;
+
+/// Returns the folder of a cache for what has not arrived in the tracking store.
+pub(crate) fn spool_of(cache: &Path) -> PathBuf {
+    cache.join("tracking")
+}
 
 /// Folders that are made when a cache is opened.
 const FOLDERS: [&str; 11] = [

@@ -7,8 +7,8 @@ use tracing_subscriber::filter::ParseError;
 use crate::PipelineError;
 use crate::command::{
     CacheCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs, GraphArgs,
-    InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, ReferenceArgs, RunArgs, RunsArgs,
-    SchemaArgs, ShowArgs, StatusArgs, Surroundings, ValidateArgs, WhyArgs,
+    InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, PredictArgs, ReferenceArgs, RunArgs,
+    RunsArgs, SchemaArgs, ShowArgs, StatusArgs, Surroundings, TrackingArgs, ValidateArgs, WhyArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -60,6 +60,10 @@ pub enum Command {
     ExportSigmf(ExportSigmfArgs),
     /// Locate transmitters from tables of levels and arrival times, without any training run
     Locate(LocateArgs),
+    /// Say where the transmitters of recordings are, by an exported or registered model
+    Predict(PredictArgs),
+    /// Send to the tracking store what has not arrived there
+    Tracking(TrackingArgs),
     /// List, check or clean up what is kept
     Cache(CacheCommandArgs),
     /// Read a pipeline and check it, without running anything
@@ -93,6 +97,8 @@ impl Command {
             Self::Features(arguments) => arguments.run(surroundings).await,
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
+            Self::Predict(arguments) => arguments.run(surroundings).await,
+            Self::Tracking(arguments) => arguments.run(surroundings).await,
             Self::Cache(arguments) => arguments.run(surroundings).await,
             Self::Validate(arguments) => arguments.run(surroundings),
             Self::Schema(arguments) => arguments.run(surroundings),

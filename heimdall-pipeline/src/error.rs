@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::gate::{GateFailure, phrase};
 use crate::spec::Diagnostic;
 
 /// An error of this crate.
@@ -216,6 +217,32 @@ pub enum PipelineError {
         actual_hz: f64,
     },
 
+    /// What is to be located is not what a model takes.
+    #[error("{input} does not fit the model: {what} is {actual}, but the model takes {expected}")]
+    DoesNotFit {
+        /// The folder, or the event.
+        input: String,
+        /// What differs.
+        what: String,
+        /// What it is.
+        actual: String,
+        /// What the model takes.
+        expected: String,
+    },
+
+    /// The registry has no such version of a model.
+    #[error(
+        "the registry in {registry} has no such version of `{name}`: {}", known_versions(.known)
+    )]
+    NoSuchModel {
+        /// Name of the registered model.
+        name: String,
+        /// Address of the registry.
+        registry: String,
+        /// The versions that there are, with their aliases.
+        known: Vec<String>,
+    },
+
     /// A recording has no features.
     #[error("the recording of `{receiver}` in event `{event}` has no features")]
     Extraction {
@@ -368,16 +395,24 @@ pub enum PipelineError {
     },
 
     /// The evaluation of a model is outside of what its registration asks for.
-    #[error("`{metric}` must be between {lower} and {upper}, but is {value}")]
+    #[error("the model does not pass the gate: {}", phrase(.failures))]
     GateFailed {
-        /// Name of the metric.
+        /// Every figure that does not pass.
+        failures: Vec<GateFailure>,
+    },
+
+    /// The evaluation that a registration goes by is that of another model.
+    #[error(
+        "the evaluation is not that of the exported model: `{metric}` is {evaluated} in the one and \
+         {exported} in the other"
+    )]
+    ForeignEvaluation {
+        /// A metric in which they differ.
         metric: String,
-        /// Its smallest value that passes.
-        lower: f64,
-        /// Its largest value that passes.
-        upper: f64,
-        /// Its value.
-        value: f64,
+        /// Its value in the evaluation.
+        evaluated: String,
+        /// Its value in the model.
+        exported: String,
     },
 
     /// The run was asked to stop.
@@ -419,6 +454,11 @@ pub enum PipelineError {
     /// A run or a model could not be entered into the store.
     #[error(transparent)]
     Tracking(#[from] heimdall_tracking::TrackingError),
+}
+
+/// Returns the end of a message that lists the versions of a model.
+fn known_versions(known: &[String]) -> String {
+    if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) }
 }
 
 /// Returns the end of a message that offers a name.
@@ -471,6 +511,11 @@ impl PipelineError {
             | Self::NotEnough { .. }
             | Self::NotCached { .. }
             | Self::NoSampleRate { .. }
+            | Self::DoesNotFit { .. }
+            | Self::NoSuchMetric { .. }
+            | Self::ForeignEvaluation { .. }
+            | Self::NoSuchModel { .. }
+            | Self::Tracking(heimdall_tracking::TrackingError::InvalidAddress { .. })
             | Self::Recording(_)
             | Self::Features(_)
             | Self::Measurements(_)

@@ -34,10 +34,13 @@ mod error;
 mod event;
 mod external;
 mod fault;
+mod gate;
 mod graph;
 mod history;
 mod localization;
+mod model_input;
 mod output;
+mod prediction;
 mod progress;
 mod replace;
 mod report;
@@ -52,15 +55,18 @@ pub use command::{
     Bank, CacheAction, CacheArgs, CacheCommandArgs, CompletionsArgs, DefinitionArgs, DiffArgs,
     EventFormat, ExchangeArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs,
     GarbageArgs, GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs,
-    Metric, PinArgs, PlanArgs, ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale, SchemaArgs,
-    SelectionArgs, ShowArgs, Silence, StatusArgs, Surroundings, TimingArgs, ValidateArgs, WhyArgs,
+    Metric, PinArgs, PlanArgs, PredictArgs, ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale,
+    SchemaArgs, SelectionArgs, ShowArgs, Silence, StatusArgs, Surroundings, SyncArgs, TimingArgs,
+    TrackingAction, TrackingArgs, ValidateArgs, WhyArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};
 pub use fault::FaultPoint;
+pub use gate::GateFailure;
 pub use graph::{Graph, Wire};
 pub use history::{RunRecord, StageRecord};
 pub use localization::{LevelColumn, Method};
+pub use prediction::{Fix, LocalizationModel, ModelAddress, PredictedEvent, RecordingFiles};
 pub use progress::{Progress, duration};
 pub(crate) use runner::differences;
 pub use runner::{

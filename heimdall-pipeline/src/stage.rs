@@ -5,10 +5,12 @@ mod context;
 mod evaluate;
 mod export;
 mod extract;
+mod extraction;
 mod fix;
 mod hold_out;
 mod import;
 mod import_tables;
+mod live;
 mod locate;
 mod log;
 mod made;
@@ -37,6 +39,7 @@ pub use context::{PipelineFacts, StageContext, StageOutput, StageProgress};
 pub use evaluate::{EvaluateStage, ReportConfig};
 pub use export::ExportStage;
 pub use extract::ExtractStage;
+pub(crate) use extraction::{EventExtractor, LoadedEvent, RATE_TOLERANCE, label};
 pub use fix::FixConfig;
 pub use hold_out::HoldOutStage;
 pub use import::ImportStage;
@@ -154,8 +157,8 @@ impl StageKind {
             // inputs and learn from other gains.
             Self::Simulate | Self::Extract | Self::Split | Self::HoldOut => 2,
             // What a network states has another floor.
-            Self::Export => 3,
-            Self::Train => 4,
+            // Files say how the events are made that they take.
+            Self::Train | Self::Export => 4,
             // It says more, beside better methods, of networks with another floor.
             Self::Evaluate => 5,
         }

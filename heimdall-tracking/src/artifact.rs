@@ -8,9 +8,9 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::name::check_artifact_path;
-use crate::{MlflowTracker, TrackingError};
+use crate::{MlflowStore, StoredRun, TrackingError};
 
-impl MlflowTracker {
+impl StoredRun {
     /// Copies a file into the folder `artifact_path` of the run's artifacts, under its own name.
     ///
     /// An empty `artifact_path` is the run's own folder. A file of that name is replaced; at no
@@ -27,13 +27,20 @@ impl MlflowTracker {
         file: &Path,
         artifact_path: &str,
     ) -> Result<(), TrackingError> {
+        let target = child(artifact_path, file)?;
+        self.copy_artifact(file, artifact_path, target).await
+    }
+
+    /// Copies a file as [`log_artifact`](Self::log_artifact) does, to a path in the run's artifacts.
+    pub(crate) async fn copy_artifact(
+        &self,
+        file: &Path,
+        artifact_path: &str,
+        target: String,
+    ) -> Result<(), TrackingError> {
         let copies = Copies::new(self, artifact_path)?;
         let file = file.to_owned();
-        in_background(move || {
-            let target = child(&copies.artifact_path, &file)?;
-            copies.copy(&file, &target)
-        })
-        .await
+        in_background(move || copies.copy(&file, &target)).await
     }
 
     /// Copies all files below `folder` into the folder `artifact_path` of the run's artifacts.
@@ -43,7 +50,7 @@ impl MlflowTracker {
     ///
     /// # Errors
     ///
-    /// As [`MlflowTracker::log_artifact`].
+    /// As [`StoredRun::log_artifact`].
     pub async fn log_artifacts(
         &self,
         folder: &Path,
@@ -65,16 +72,29 @@ impl MlflowTracker {
     ///
     /// [`TrackingError::ForeignArtifacts`] if the run keeps its artifacts elsewhere.
     pub fn artifact_folder(&self) -> Result<PathBuf, TrackingError> {
-        let foreign = || TrackingError::ForeignArtifacts {
+        let folder = self.store().artifact_folder(self.artifact_uri());
+        folder.map_err(|_| TrackingError::ForeignArtifacts {
             run_id: self.run_id().to_owned(),
             artifact_uri: self.artifact_uri().to_owned(),
-        };
-        let path = self.artifact_uri().strip_prefix("mlflow-artifacts:/").ok_or_else(foreign)?;
+        })
+    }
+}
+
+impl MlflowStore {
+    /// Folder on this machine that an address of artifacts stands for, such as the
+    /// [`storage_location`](crate::ModelVersion::storage_location) of a model.
+    ///
+    /// # Errors
+    ///
+    /// [`TrackingError::ForeignAddress`] if it does not lie in this store.
+    pub fn artifact_folder(&self, uri: &str) -> Result<PathBuf, TrackingError> {
+        let foreign = || TrackingError::ForeignAddress { uri: uri.to_owned() };
+        let path = uri.strip_prefix("mlflow-artifacts:/").ok_or_else(foreign)?;
         // An address with a host, `mlflow-artifacts://host/…`, names another server's folder.
         if path.is_empty() || check_artifact_path(path).is_err() {
             return Err(foreign());
         }
-        Ok(self.store().artifacts().join(path))
+        Ok(self.artifacts().join(path))
     }
 }
 
@@ -99,7 +119,7 @@ struct Copies {
 }
 
 impl Copies {
-    fn new(tracker: &MlflowTracker, artifact_path: &str) -> Result<Self, TrackingError> {
+    fn new(tracker: &StoredRun, artifact_path: &str) -> Result<Self, TrackingError> {
         check_artifact_path(artifact_path)?;
         Ok(Self {
             root: tracker.artifact_folder()?,
@@ -133,7 +153,7 @@ impl Copies {
 }
 
 /// Lists all files below `folder`, each with its path in the run's artifacts, ordered by name.
-fn collect(
+pub(crate) fn collect(
     folder: &Path,
     artifact_path: &str,
     files: &mut Vec<(PathBuf, String)>,
@@ -162,7 +182,7 @@ fn collect(
 }
 
 /// The path below `artifact_path` that has the last name of `path`.
-fn child(artifact_path: &str, path: &Path) -> Result<String, TrackingError> {
+pub(crate) fn child(artifact_path: &str, path: &Path) -> Result<String, TrackingError> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err(TrackingError::InvalidName {
             kind: "artifact",
@@ -178,7 +198,7 @@ fn child(artifact_path: &str, path: &Path) -> Result<String, TrackingError> {
     Ok(target)
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> TrackingError {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> TrackingError {
     let path = path.to_owned();
     move |source| TrackingError::Artifact { path, source }
 }

@@ -1,17 +1,19 @@
 //! Datasets as inputs of a run.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::name::check_length;
 use crate::retry::Failure;
-use crate::{MlflowTracker, TrackingError};
+use crate::{StoredRun, TrackingError};
 
 /// A dataset that a run has read.
 ///
 /// MLflow knows a dataset by name and digest: the parts that a run trains on and is tested on are
 /// two datasets, and differ in one of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DatasetInput {
     /// Name of the dataset.
     pub name: String,
@@ -30,7 +32,7 @@ pub struct DatasetInput {
 }
 
 impl DatasetInput {
-    fn validate(&self) -> Result<(), TrackingError> {
+    pub(crate) fn validate(&self) -> Result<(), TrackingError> {
         if self.name.is_empty() || self.digest.is_empty() {
             return Err(TrackingError::InvalidName {
                 kind: "dataset",
@@ -51,7 +53,7 @@ impl DatasetInput {
     }
 }
 
-impl MlflowTracker {
+impl StoredRun {
     /// Records that the run has read a dataset; repeating it changes nothing.
     ///
     /// # Errors
@@ -137,7 +139,7 @@ mod tests {
         }
     }
 
-    async fn inputs(tracker: &MlflowTracker) -> Vec<(String, String, Option<String>, String)> {
+    async fn inputs(tracker: &StoredRun) -> Vec<(String, String, Option<String>, String)> {
         sqlx::query_as(
             "SELECT datasets.digest, dataset_source, dataset_profile, input_tags.value
              FROM datasets

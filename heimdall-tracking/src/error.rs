@@ -142,6 +142,80 @@ pub enum TrackingError {
         artifact_uri: String,
     },
 
+    /// An address is not one of this store's artifacts.
+    #[error("`{uri}` does not lie in this store's folder")]
+    ForeignAddress {
+        /// The address.
+        uri: String,
+    },
+
+    /// Nothing can be tracked at an address.
+    #[error("`{address}` is no tracking store: {reason}")]
+    InvalidAddress {
+        /// The address, without its password.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The certificates that are to be trusted cannot be read.
+    #[error("cannot read certificates from `{}`: {reason}", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A server cannot be reached, or does not answer in time.
+    #[error("cannot {action}: {address} does not answer")]
+    Unreachable {
+        /// What was attempted, as a verb with its object.
+        action: &'static str,
+        /// Address of the server.
+        address: String,
+        /// What the network says.
+        source: Box<reqwest::Error>,
+    },
+
+    /// A server does not know who asks, or does not let them.
+    #[error(
+        "cannot {action}: {address} answers with status {status}; name and password are those of \
+         `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`"
+    )]
+    NotAllowed {
+        /// What was attempted, as a verb with its object.
+        action: &'static str,
+        /// Address of the server.
+        address: String,
+        /// Status of the answer: 401 or 403.
+        status: u16,
+    },
+
+    /// A server refuses a request.
+    #[error("cannot {action}: the server answers with status {status}, {code}: {message}")]
+    Refused {
+        /// What was attempted, as a verb with its object.
+        action: &'static str,
+        /// Status of the answer.
+        status: u16,
+        /// MLflow's name of the error.
+        code: String,
+        /// What the server says.
+        message: String,
+    },
+
+    /// A server answers with what no MLflow does: a page of a proxy, for instance.
+    #[error("{address} does not answer as MLflow does, but with status {status} and `{answer}`")]
+    NotMlflow {
+        /// Address of the server.
+        address: String,
+        /// Status of the answer.
+        status: u16,
+        /// How the answer begins.
+        answer: String,
+    },
+
     /// An artifact cannot be read or written.
     #[error("cannot copy the artifact `{}`", path.display())]
     Artifact {
@@ -150,4 +224,33 @@ pub enum TrackingError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// Statuses of a server that cannot answer at the moment.
+const TEMPORARY: [u16; 6] = [408, 429, 500, 502, 503, 504];
+
+impl TrackingError {
+    /// Whether a server may answer another time.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } | Self::NotMlflow { status, .. } => {
+                TEMPORARY.contains(status)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what was to be written is wrong, and not where it was to be written.
+    pub(crate) fn concerns_entry(&self) -> bool {
+        match self {
+            Self::Refused { .. } => !self.is_temporary(),
+            Self::InvalidName { .. }
+            | Self::TooLong { .. }
+            | Self::ParamChanged { .. }
+            | Self::ForeignArtifacts { .. }
+            | Self::Artifact { .. } => true,
+            _ => false,
+        }
+    }
 }

@@ -4,12 +4,14 @@
 //! `mlartifacts/`, the files. No server and no Python is needed to write it.
 //!
 //! ```text
-//! MlflowStore ──experiment──▶ ExperimentId ──start_run──▶ MlflowTracker
-//!      │                      parameters, metrics, tags, datasets, artifacts, end
+//! MlflowStore (a folder), MlflowServer (REST) ──▶ TrackingStore ──start_run──▶ Run
+//!      │                       parameters, metrics, tags, datasets, artifacts, end
 //!      └──registry──▶ Registry ──create_model_version──▶ ModelVersion, aliases
+//!
+//! MlflowTracker ──▶ spool on the disk ──thread──▶ Run      never waits, never fails
 //! ```
 //!
-//! Time is an argument everywhere, in ms since 1970. Writing again what is there changes nothing,
+//! Time is an argument of what writes directly, in ms since 1970. Writing again what is there changes nothing,
 //! with one exception: each [`Registry::create_model_version`] makes a version.
 //!
 //! # Example
@@ -52,8 +54,11 @@
 //! # }
 //! ```
 
+mod address;
 mod artifact;
+mod credentials;
 mod dataset;
+mod delivery;
 mod error;
 mod metric;
 mod name;
@@ -61,13 +66,24 @@ mod registry;
 mod retry;
 mod run;
 mod schema;
+mod server;
+mod spool;
 mod store;
+mod stored_run;
 mod tracker;
+mod tracking_store;
 
+pub use address::TrackingAddress;
+pub use credentials::Credentials;
 pub use dataset::DatasetInput;
+pub use delivery::{SyncOutcome, SyncReport, sync};
 pub use error::TrackingError;
 pub use metric::Metric;
 pub use registry::{ModelVersion, NewModelVersion, Registry};
 pub use run::{RunConfig, RunStatus};
+pub use server::{MlflowServer, ServerRun};
+pub use spool::TrackedRun;
 pub use store::{ExperimentId, MlflowStore};
-pub use tracker::MlflowTracker;
+pub use stored_run::StoredRun;
+pub use tracker::{DeliveryReport, MlflowTracker, TrackerConfig};
+pub use tracking_store::{Run, TrackingStore};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// One point of the history of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
@@ -14,6 +16,25 @@ pub struct Metric {
     pub step: i64,
     /// Time at which the value was taken, in ms since 1970.
     pub timestamp_ms: i64,
+}
+
+/// A value as JSON has it, or as text where JSON has no number for it.
+pub(crate) fn to_json(value: f64) -> Value {
+    match value {
+        value if value.is_nan() => "NaN".into(),
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        value => value.into(),
+    }
+}
+
+/// Undoes [`to_json`]; what is neither a number nor such a text is no number.
+pub(crate) fn from_json(value: &Value) -> f64 {
+    match value.as_str() {
+        Some("Infinity") => f64::INFINITY,
+        Some("-Infinity") => f64::NEG_INFINITY,
+        _ => value.as_f64().unwrap_or(f64::NAN),
+    }
 }
 
 /// A metric's value in the two columns that MLflow has for it.
@@ -61,6 +82,16 @@ pub(crate) fn newest_by_key(metrics: &[Metric]) -> BTreeMap<&str, &Metric> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_value_comes_back_from_json() {
+        for value in [0.0, -0.0, 1.5e-300, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let text = to_json(value).to_string();
+
+            let back = from_json(&serde_json::from_str(&text).unwrap());
+            assert!(back.to_bits() == value.to_bits() || back.is_nan() && value.is_nan(), "{text}");
+        }
+    }
 
     #[test]
     #[expect(clippy::float_cmp, reason = "the values are stored, not computed")]

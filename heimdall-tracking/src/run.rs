@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::name::{KEY_LENGTH_MAX, TEXT_LENGTH_MAX, check_key, check_length};
 use crate::retry::Failure;
-use crate::{ExperimentId, MlflowStore, MlflowTracker, TrackingError};
+use crate::{ExperimentId, MlflowStore, StoredRun, TrackingError};
+
+/// Tag by which a run is found again whose start was not heard of.
+pub(crate) const RUN_KEY: &str = "heimdall.run_key";
 
 /// What is known of a run when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +36,8 @@ pub struct RunConfig {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// It did what it was for.
     Finished,
@@ -54,7 +59,7 @@ impl RunStatus {
 
 impl RunConfig {
     /// All tags of the new run.
-    fn all_tags(&self) -> BTreeMap<String, String> {
+    pub(crate) fn all_tags(&self) -> BTreeMap<String, String> {
         let named = [
             ("mlflow.runName", Some(&self.run_name)),
             ("mlflow.user", Some(&self.user)),
@@ -72,7 +77,7 @@ impl RunConfig {
         tags
     }
 
-    fn validate(&self) -> Result<(), TrackingError> {
+    pub(crate) fn validate(&self) -> Result<(), TrackingError> {
         check_length("run name", &self.run_name, &self.run_name, KEY_LENGTH_MAX)?;
         check_length("user", &self.user, &self.user, 256)?;
         check_length("source name", &self.source_name, &self.source_name, 500)?;
@@ -91,7 +96,9 @@ pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Tracking
 }
 
 impl MlflowStore {
-    /// Starts a run; its status is `RUNNING` until [`MlflowTracker::end_run`].
+    /// Starts a run; its status is `RUNNING` until [`StoredRun::end_run`].
+    ///
+    /// If the tags have a `heimdall.run_key`, and there is a run of this key, it is that run.
     ///
     /// # Errors
     ///
@@ -99,15 +106,31 @@ impl MlflowStore {
     ///   name or tag.
     /// - [`TrackingError::UnknownExperiment`] if there is no such experiment in this store.
     /// - [`TrackingError::Database`] if the database cannot be written.
-    pub async fn start_run(&self, config: RunConfig) -> Result<MlflowTracker, TrackingError> {
+    pub async fn start_run(&self, config: RunConfig) -> Result<StoredRun, TrackingError> {
         config.validate()?;
         let tags = config.all_tags();
         check_tags(&tags)?;
+        if let Some(key) = tags.get(RUN_KEY)
+            && let Some(run_id) = self.find_run(key).await?
+        {
+            return self.resume_run(&run_id).await;
+        }
         let run_id = Uuid::new_v4().simple().to_string();
         let artifact_uri = format!("mlflow-artifacts:/{}/{run_id}/artifacts", config.experiment);
         self.retrying("start a run", || self.attempt_start(&run_id, &artifact_uri, &config, &tags))
             .await?;
-        Ok(MlflowTracker::new(self.clone(), run_id, config.experiment, artifact_uri))
+        Ok(StoredRun::new(self.clone(), run_id, config.experiment, artifact_uri))
+    }
+
+    async fn find_run(&self, key: &str) -> Result<Option<String>, TrackingError> {
+        self.retrying("find a run", || async {
+            Ok(sqlx::query_scalar("SELECT run_uuid FROM tags WHERE \"key\" = ? AND value = ?")
+                .bind(RUN_KEY)
+                .bind(key)
+                .fetch_optional(self.pool())
+                .await?)
+        })
+        .await
     }
 
     async fn attempt_start(
@@ -159,7 +182,7 @@ impl MlflowStore {
     ///
     /// - [`TrackingError::UnknownRun`] if there is no such run in this store.
     /// - [`TrackingError::Database`] if the database cannot be read.
-    pub async fn resume_run(&self, run_id: &str) -> Result<MlflowTracker, TrackingError> {
+    pub async fn resume_run(&self, run_id: &str) -> Result<StoredRun, TrackingError> {
         let row: Option<(i64, String)> = self
             .retrying("read a run", || async {
                 Ok(sqlx::query_as(
@@ -173,7 +196,7 @@ impl MlflowStore {
         let (experiment, artifact_uri) =
             row.ok_or_else(|| TrackingError::UnknownRun { run_id: run_id.to_owned() })?;
         let experiment = ExperimentId(experiment);
-        Ok(MlflowTracker::new(self.clone(), run_id.to_owned(), experiment, artifact_uri))
+        Ok(StoredRun::new(self.clone(), run_id.to_owned(), experiment, artifact_uri))
     }
 }
 

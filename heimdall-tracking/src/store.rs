@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::name::check_experiment_name;
 use crate::retry::{Failure, retrying};
 use crate::schema::{self, Schema};
-use crate::{Registry, TrackingError};
+use crate::{Registry, TrackingError, TrackingStore};
 
 /// How long a statement waits for another process, as MLflow itself does.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -111,7 +111,7 @@ impl MlflowStore {
 
     /// The registered models of this store.
     pub fn registry(&self) -> Registry {
-        Registry::new(self.clone())
+        Registry::new(TrackingStore::Folder(self.clone()))
     }
 
     /// Finds the experiment of this name, and makes it, at the time `now_ms`, if there is none.
@@ -242,7 +242,7 @@ pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{MlflowTracker, RunConfig};
+    use crate::{RunConfig, StoredRun};
 
     /// A new store in a folder of its own, which lives as long as the first value.
     pub(crate) async fn scratch_store() -> (TempDir, MlflowStore) {
@@ -267,7 +267,7 @@ pub(crate) mod tests {
     }
 
     /// A run in a new store.
-    pub(crate) async fn scratch_run() -> (TempDir, MlflowTracker) {
+    pub(crate) async fn scratch_run() -> (TempDir, StoredRun) {
         let (folder, store) = scratch_store().await;
         let experiment = store.experiment("localization", 1).await.unwrap();
         (folder, store.start_run(plain_run(experiment)).await.unwrap())

@@ -18,14 +18,14 @@ const ROWS_PER_INSERT: usize = 1000;
 /// Every method writes all that it is given or nothing, and waits while another process has the
 /// database locked. Clones write to the same run.
 #[derive(Clone, Debug)]
-pub struct MlflowTracker {
+pub struct StoredRun {
     store: MlflowStore,
     run_id: String,
     experiment: ExperimentId,
     artifact_uri: String,
 }
 
-impl MlflowTracker {
+impl StoredRun {
     pub(crate) fn new(
         store: MlflowStore,
         run_id: String,
@@ -449,7 +449,7 @@ mod tests {
         let other = MlflowStore::open(folder.path()).await.unwrap();
         let other = other.resume_run(tracker.run_id()).await.unwrap();
 
-        let write = |tracker: MlflowTracker, offset: i64| async move {
+        let write = |tracker: StoredRun, offset: i64| async move {
             let points: Vec<Metric> =
                 (0..1000).map(|n| point("loss", 2 * n + offset, n, n as f64)).collect();
             for batch in points.chunks(40) {

@@ -66,20 +66,20 @@ fn wrong_definitions_are_refused_with_their_place() {
     }
 }
 
-/// A server is not a folder of that name, whether it stands in the file or on the command line.
+/// A database is not a folder of that name, whether it stands in the file or on the command line.
 #[test]
-fn store_that_is_no_folder_is_refused_with_its_place() {
+fn store_that_is_none_is_refused_with_its_place() {
     let tracking = "tracking:\n  uri: postgresql://user:secret@host/db\n";
     let in_file = Workplace::new(&format!("{TINY}{tracking}")).run(&[]);
-    let on_line = Workplace::new(TINY).run(&["--set", "tracking.uri=http://localhost:5000"]);
+    let on_line = Workplace::new(TINY).run(&["--set", "tracking.uri=s3://bucket/runs"]);
 
     let line = TINY.lines().count() + 2;
     for (ended, place, scheme) in [
-        (&in_file, format!("pipeline.yaml:{line}:8:"), "`postgresql:` address"),
-        (&on_line, "--set tracking.uri=".to_owned(), "`http:` address"),
+        (&in_file, format!("pipeline.yaml:{line}:8:"), "`postgresql:…`"),
+        (&on_line, "--set tracking.uri=".to_owned(), "`s3:…`"),
     ] {
         assert_eq!(ended.code, 2, "{}", ended.stderr);
-        for part in [place.as_str(), scheme, "into a folder"] {
+        for part in [place.as_str(), scheme, "expected a folder"] {
             assert!(ended.stderr.contains(part), "no `{part}` in {}", ended.stderr);
         }
     }

@@ -138,13 +138,24 @@ fn registration_is_made_again_when_the_store_is_gone() {
 
 #[test]
 fn failed_gate_registers_nothing() {
-    let pipeline = format!("{TINY}    gate: {{ error_km_median: [0, 0.001] }}\n");
+    let gate = "{ error_km_median: [0, 0.001], coverage_90: [2, 3], coverage_50: [0, 1] }";
+    let pipeline = format!("{TINY}    gate: {gate}\n");
     let workplace = Workplace::new(&pipeline);
 
     let failed = workplace.run(&[]);
 
     assert_eq!(failed.code, 3, "{}", failed.stderr);
-    assert!(failed.stderr.contains("error_km_median"), "{}", failed.stderr);
+    let metrics = &failed.json().stages["evaluate"].metrics;
+    for told in [
+        format!(
+            "`error_km_median` must be between 0 and 0.001, but is {}",
+            metrics["error_km_median"]
+        ),
+        format!("`coverage_90` must be between 2 and 3, but is {}", metrics["coverage_90"]),
+    ] {
+        assert!(failed.stderr.contains(&told), "no {told} in {}", failed.stderr);
+    }
+    assert!(!failed.stderr.contains("coverage_50"), "{}", failed.stderr);
     assert_eq!(failed.json().stages["register"].state, "failed");
     assert!(!workplace.path("mlflow/mlflow.db").exists());
 }

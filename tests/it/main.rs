@@ -16,6 +16,7 @@ mod locate_tables;
 mod matrix;
 mod mlflow;
 mod onnx;
+mod predict;
 mod random;
 mod report;
 mod schema;

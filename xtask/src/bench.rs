@@ -13,6 +13,8 @@ pub(crate) enum Bench {
     Features,
     /// Time a training step and inference beside Burn's own operations and PyTorch
     Train,
+    /// Time where an exported model puts one event of seven receivers
+    Predict,
     /// Time runs of trivial stages beside DVC and Snakemake
     Runner,
     /// Count the events per second of each depth of simulation
@@ -28,6 +30,9 @@ pub(crate) fn bench(what: &Bench) -> Result<()> {
             cargo(&["bench", "--package", "heimdall-features", "--bench", "features"], &[python])
         }
         Bench::Train => cargo(&["bench", "--package", "heimdall-train", "--bench", "train"], &[]),
+        Bench::Predict => {
+            cargo(&["bench", "--package", "heimdall-pipeline", "--bench", "predict"], &[])
+        }
         Bench::Runner => {
             let python = python::install(python::RUNNERS)?;
             let python = ("HEIMDALL_BENCH_PYTHON", &*python.to_string_lossy());

@@ -1,10 +1,10 @@
 //! What decides the result of a stage, and what a stage may know about the pipeline around it.
 
-use std::path::PathBuf;
+use heimdall_tracking::Credentials;
 
 use super::Run;
 use crate::PipelineError;
-use crate::cache::{KeyParts, canonical_json};
+use crate::cache::{KeyParts, canonical_json, spool_of};
 use crate::external::content_token;
 use crate::spec::StageSpec;
 use crate::stage::{PipelineFacts, Stage};
@@ -38,12 +38,27 @@ impl Run<'_> {
         for port in stage.output_ports().iter() {
             parts.set_output(port);
         }
+        if let Stage::Export(_) = stage {
+            // Other fixes may be the same for all events that there are, and not for those to come.
+            let preparation = self.preparation(position).into_iter().map(Stage::key_parameters);
+            parts.set("preparation", canonical_json(&preparation.collect()));
+        }
         if let Stage::Register(_) = stage {
             // Entering a model into another store is another result, wherever the model is from.
-            let folder = self.spec.tracking.folder();
-            parts.set("tracking", format!("{} {}", folder.display(), self.experiment()));
+            let address = self.spec.tracking.address()?;
+            parts.set("tracking", format!("{address} {}", self.experiment()));
         }
         Ok(parts)
+    }
+
+    /// Returns the stages that made the features that an export comes from; none for other stages.
+    fn preparation(&self, position: usize) -> Vec<&Stage> {
+        let Stage::Export(_) = self.spec.stages[position].stage else { return Vec::new() };
+        let ancestors = self.spec.graph().ancestors(position).into_iter();
+        let made_features = |stage: &&Stage| {
+            matches!(stage, Stage::Extract(_) | Stage::SimulateFeatures(_) | Stage::ImportTables(_))
+        };
+        ancestors.map(|at| &self.spec.stages[at].stage).filter(made_features).collect()
     }
 
     fn experiment(&self) -> &str {
@@ -60,18 +75,20 @@ impl Run<'_> {
         let stage = |at: &usize| &self.spec.stages[*at];
         let parameters =
             |stage: &StageSpec| (stage.name.clone(), self.redacted(stage.stage.parameters()));
-        let tracking: PathBuf = self.spec.tracking.folder();
+        let tracking = self.spec.tracking.address()?;
         Ok(PipelineFacts {
             pipeline: self.spec.name.clone(),
             run: self.id.clone(),
-            tracking_folder: std::path::absolute(&tracking)
-                .map_err(PipelineError::io("use", &tracking))?,
+            tracking: tracking.absolute()?,
+            spool: self.spec.tracking.training.then(|| spool_of(&self.options.cache)),
+            credentials: Credentials::of_environment(&self.options.environment),
             experiment: self.experiment().to_owned(),
             stages: ancestors.iter().chain([&position]).map(|at| parameters(stage(at))).collect(),
             metrics: ancestors
                 .iter()
                 .filter_map(|at| Some((stage(at).name.clone(), self.result(*at)?.metrics.clone())))
                 .collect(),
+            preparation: self.preparation(position).into_iter().cloned().collect(),
         })
     }
 

@@ -75,6 +75,7 @@ pub(crate) struct IncludedOutline {
 pub(crate) struct TrackingOutline {
     pub(crate) uri: Option<Word>,
     pub(crate) experiment: Option<String>,
+    pub(crate) training: Option<bool>,
 }
 
 /// A profile: what it has other values for.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::StageSpec;
 use super::reading::Reading;
 use super::source::{Diagnostic, Place, Source};
-use super::tracking::Refusal;
+use super::tracking::refusal;
 use crate::PipelineError;
 use crate::stage::Stage;
 
@@ -68,8 +68,8 @@ pub(crate) fn apply(reading: &mut Reading, assignments: &[String]) -> Result<(),
             ["tracking", path @ ..] => {
                 let current = to_json(&reading.tracking);
                 reading.tracking = assigned(&assignment, &current, path, from_json)?;
-                if let Err(Refusal { message, help }) = reading.tracking.checked_folder() {
-                    return Err(assignment.diagnostic(message).with_help(help).into());
+                if let Err(error) = reading.tracking.address() {
+                    return Err(assignment.diagnostic(refusal(&error)).into());
                 }
             }
             [name, path @ ..] => {

@@ -87,6 +87,7 @@ pub(crate) fn read(source: Source, options: &LoadOptions) -> Result<Reading, Pip
             cache = address.clone().or(cache);
             tracking.uri = chosen.uri.clone().or(tracking.uri);
             tracking.experiment = chosen.experiment.clone().or(tracking.experiment);
+            tracking.training = chosen.training.or(tracking.training);
         }
     }
     reading.tracking = tracking.checked(source)?;

@@ -88,8 +88,11 @@ pub fn schema() -> Value {
 fn tracking() -> Value {
     let tracking = Shape::of(&|probe| TrackingOutline::deserialize(probe).map(drop));
     let Shape::Struct(fields) = tracking else { unreachable!("it is a struct") };
-    let text = |field: &Field| (field.name.clone(), json!({ "type": "string" }));
-    let properties: Map<String, Value> = fields.iter().map(text).collect();
+    let property = |field: &Field| {
+        let kind = if field.name == "training" { "boolean" } else { "string" };
+        (field.name.clone(), json!({ "type": kind }))
+    };
+    let properties: Map<String, Value> = fields.iter().map(property).collect();
     json!({
         "description": "Where runs and models are entered",
         "type": "object",

@@ -417,13 +417,11 @@ fn broken_definition_is_refused_with_its_place() {
             help: None,
         },
         Broken {
-            text: "tracking: { uri: http://host }\nstages:\n  a: { uses: simulate }\n",
+            text: "tracking: { uri: s3://host }\nstages:\n  a: { uses: simulate }\n",
             place: Some((1, 18)),
-            message: "`tracking.uri` cannot be a `http:` address",
-            help: Some(
-                "runs and models are entered into a folder: write its path, or \
-                 `sqlite:///FOLDER/mlflow.db`",
-            ),
+            message: "`tracking.uri`: `s3:…` is no tracking store: expected a folder, \
+                      `sqlite:///FOLDER/mlflow.db`, or the address of a server, `http://…`",
+            help: None,
         },
         Broken {
             text: "vars: { a.b: 1 }\nstages:\n  a: { uses: simulate }\n",

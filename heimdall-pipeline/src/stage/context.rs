@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use burn::tensor::Device;
+use heimdall_tracking::{Credentials, TrackingAddress};
 use heimdall_train::DeviceChoice;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::PipelineError;
+use crate::stage::Stage;
 
 /// How often work that does not look at the flag is looked after.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,8 +37,12 @@ pub struct PipelineFacts {
     pub pipeline: String,
     /// Identifier of this run.
     pub run: String,
-    /// Folder of the MLflow store, absolute.
-    pub tracking_folder: PathBuf,
+    /// Where runs and models are entered; a folder is absolute.
+    pub tracking: TrackingAddress,
+    /// Who one is there.
+    pub credentials: Credentials,
+    /// Folder for what has not arrived there; `None` unless trainings are tracked.
+    pub spool: Option<PathBuf>,
     /// Name of the experiment that runs are entered under.
     pub experiment: String,
     /// Resolved configuration of the stage and, for a registration, of all stages that it depends
@@ -44,6 +50,8 @@ pub struct PipelineFacts {
     pub stages: BTreeMap<String, Value>,
     /// For a registration, metrics of the stages that it depends on, by stage name.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
+    /// For an export, the stages that made the features: how they did is how a model is used.
+    pub preparation: Vec<Stage>,
 }
 
 /// Everything that a stage runs with.

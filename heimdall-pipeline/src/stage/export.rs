@@ -8,6 +8,7 @@ use heimdall_train::{ModelManifest, TrainedModel};
 use serde::{Deserialize, Serialize};
 
 use crate::PipelineError;
+use crate::model_input::ModelInput;
 use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Most samples that the file and the network are compared on.
@@ -42,6 +43,8 @@ impl ExportStage {
             let TrainedModel { network, manifest } =
                 TrainedModel::load(context.input("model"), &context.device())?;
             let samples = HeimdallDataset::open(context.input("samples"))?;
+            let preparation = &context.facts().preparation;
+            let input = ModelInput::of(&manifest.features, &samples, preparation)?;
             let samples = (0..samples.len().min(SAMPLES_MAX))
                 .map(|index| {
                     context.check_cancelled()?;
@@ -53,7 +56,7 @@ impl ExportStage {
                 &manifest.features.frame,
                 manifest.features.shape,
                 manifest.sigma_scale,
-                &metadata(&manifest),
+                &metadata(&manifest, &input),
                 &config,
             )?;
             context.check_cancelled()?;
@@ -78,19 +81,16 @@ impl ExportStage {
 }
 
 /// What whoever holds the file must know: how to make its input, and how good it is.
-fn metadata(manifest: &ModelManifest) -> BTreeMap<String, String> {
+fn metadata(manifest: &ModelManifest, input: &ModelInput) -> BTreeMap<String, String> {
     let json = |value: serde_json::Value| value.to_string();
     let plain = "a manifest is plain data";
-    let features = &manifest.features;
-    [
+    let of_model = [
         ("heimdall.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("heimdall.features", json(serde_json::to_value(&features.features).expect(plain))),
-        ("heimdall.sample_rate_hz", json(features.sample_rate_hz.into())),
-        ("heimdall.receivers", json(serde_json::to_value(&features.receivers).expect(plain))),
         ("heimdall.network_digest", manifest.network_digest.clone()),
         ("heimdall.train", json(serde_json::to_value(&manifest.train).expect(plain))),
         ("heimdall.metrics", json(serde_json::to_value(&manifest.metrics).expect(plain))),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    ];
+    let mut metadata = input.to_metadata();
+    metadata.extend(of_model.map(|(key, value)| (key.to_owned(), value)));
+    metadata
 }

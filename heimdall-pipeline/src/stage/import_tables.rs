@@ -56,7 +56,8 @@ impl ImportTablesStage {
         self.test.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
-    fn config(&self) -> TableConfig {
+    /// Returns how the tables become features.
+    pub(crate) fn config(&self) -> TableConfig {
         let &Self { missing, session_s, timing_sigma_s, .. } = self;
         TableConfig { missing, session_s, timing_sigma_s }
     }

@@ -5,15 +5,19 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use heimdall_export::{MANIFEST_FILE as PACKAGE_MANIFEST_FILE, PackageManifest};
 use heimdall_tracking::{
-    Metric, MlflowStore, MlflowTracker, NewModelVersion, RunConfig, RunStatus,
+    Metric, NewModelVersion, Run, RunConfig, RunStatus, TrackingAddress, TrackingError,
+    TrackingStore,
 };
 use heimdall_train::{Evaluation, MANIFEST_FILE, ModelManifest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::warn;
 
 use crate::PipelineError;
+use crate::gate::GateFailure;
 use crate::stage::{PipelineFacts, StageContext, StageOutput};
 
 /// Version of `registration.json`.
@@ -70,14 +74,17 @@ impl RegisterStage {
     ///
     /// # Errors
     ///
-    /// [`PipelineError::GateFailed`] if a metric is outside of its bounds; nothing is entered then.
+    /// [`PipelineError::GateFailed`] if metrics are outside of their bounds, and
+    /// [`PipelineError::ForeignEvaluation`] if they are those of another model; nothing is entered
+    /// then.
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let evaluation = Evaluation::load(context.input("evaluation"))?;
+        check_evaluation(context.input("onnx"), &evaluation.metrics).await?;
         self.check_gate(&evaluation.metrics)?;
         context.check_cancelled()?;
 
         let facts = context.facts();
-        let store = MlflowStore::open(&facts.tracking_folder).await?;
+        let store = TrackingStore::open(&facts.tracking, &facts.credentials).await?;
         let experiment = store.experiment(&facts.experiment, now_ms()).await?;
         let tracker = store
             .start_run(RunConfig {
@@ -115,11 +122,7 @@ impl RegisterStage {
         tokio::fs::write(&path, json).await.map_err(PipelineError::io("write", &path))?;
         Ok(StageOutput {
             metrics: [("version".to_owned(), f64::from(version))].into(),
-            headline: Some(format!(
-                "{} version {version} in {}",
-                self.model,
-                facts.tracking_folder.display()
-            )),
+            headline: Some(format!("{} version {version} in {}", self.model, facts.tracking)),
         })
     }
 
@@ -134,37 +137,48 @@ impl RegisterStage {
         registration: &Path,
         facts: &PipelineFacts,
     ) -> Result<bool, PipelineError> {
-        if !facts.tracking_folder.join("mlflow.db").exists() {
+        if let TrackingAddress::Folder(folder) = &facts.tracking
+            && !folder.join("mlflow.db").exists()
+        {
             return Ok(false);
         }
         let registration: Registration = read_json(registration).await?;
-        let store = MlflowStore::open(&facts.tracking_folder).await?;
-        let versions = store.registry().model_versions(&registration.model).await?;
+        let store = TrackingStore::open(&facts.tracking, &facts.credentials).await?;
+        let versions = match store.registry().model_versions(&registration.model).await {
+            Err(error @ (TrackingError::Unreachable { .. } | TrackingError::NotMlflow { .. })) => {
+                // What cannot be asked for now has not forgotten anything.
+                warn!(%error, "nobody knows whether the model is still registered");
+                return Ok(true);
+            }
+            versions => versions?,
+        };
         Ok(versions.iter().any(|version| {
             version.version == registration.version
                 && version.run_id.as_deref() == Some(&registration.run_id)
         }))
     }
 
+    /// Finds every figure that does not pass.
     fn check_gate(&self, metrics: &BTreeMap<String, f64>) -> Result<(), PipelineError> {
-        for (metric, &[lower, upper]) in &self.gate {
+        let mut failures = Vec::new();
+        for (metric, &bounds) in &self.gate {
             let value =
                 metrics.get(metric).copied().ok_or_else(|| PipelineError::NoSuchMetric {
                     metric: metric.clone(),
                     known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
                 })?;
+            let [lower, upper] = bounds;
             if !(lower..=upper).contains(&value) {
-                let metric = metric.clone();
-                return Err(PipelineError::GateFailed { metric, lower, upper, value });
+                failures.push(GateFailure { metric: metric.clone(), bounds, value });
             }
         }
-        Ok(())
+        if failures.is_empty() { Ok(()) } else { Err(PipelineError::GateFailed { failures }) }
     }
 
     async fn enter(
         &self,
         context: &StageContext,
-        tracker: &MlflowTracker,
+        tracker: &Run,
         evaluation: &Evaluation,
     ) -> Result<(), PipelineError> {
         tracker.log_params(&parameters(&context.facts().stages)).await?;
@@ -189,8 +203,8 @@ impl RegisterStage {
 
     async fn create_version(
         &self,
-        store: &MlflowStore,
-        tracker: &MlflowTracker,
+        store: &TrackingStore,
+        tracker: &Run,
         evaluation: &Evaluation,
     ) -> Result<u32, PipelineError> {
         let registry = store.registry();
@@ -211,6 +225,35 @@ impl RegisterStage {
             registry.set_alias(&self.model, alias, version).await?;
         }
         Ok(version)
+    }
+}
+
+/// Checks that an evaluation is that of an exported model, if that was evaluated before: what passes the
+/// gate must be what is registered.
+async fn check_evaluation(
+    package: &Path,
+    evaluated: &BTreeMap<String, f64>,
+) -> Result<(), PipelineError> {
+    let path = package.join(PACKAGE_MANIFEST_FILE);
+    if !path.exists() {
+        // A program of somebody else made it.
+        return Ok(());
+    }
+    let manifest: PackageManifest = read_json(&path).await?;
+    let Some(metrics) = manifest.metadata.get("heimdall.metrics") else { return Ok(()) };
+    let exported: BTreeMap<String, f64> = serde_json::from_str(metrics)
+        .map_err(|source| PipelineError::Malformed { path, source })?;
+    let told = |value: Option<&f64>| value.map_or("missing".to_owned(), f64::to_string);
+    let names = exported.keys().chain(evaluated.keys());
+    let bits = |value: Option<&f64>| value.map(|value| value.to_bits());
+    let differs = |name: &&String| bits(exported.get(*name)) != bits(evaluated.get(*name));
+    match names.into_iter().find(differs).filter(|_| !exported.is_empty()) {
+        Some(name) => Err(PipelineError::ForeignEvaluation {
+            metric: name.clone(),
+            evaluated: told(evaluated.get(name)),
+            exported: told(exported.get(name)),
+        }),
+        None => Ok(()),
     }
 }
 
@@ -247,7 +290,7 @@ fn history(manifest: &ModelManifest) -> Vec<Metric> {
 }
 
 /// The resolved configuration of all stages, one parameter for each leaf: `train.model.backbone`.
-fn parameters(stages: &BTreeMap<String, Value>) -> BTreeMap<String, String> {
+pub(super) fn parameters(stages: &BTreeMap<String, Value>) -> BTreeMap<String, String> {
     let mut flat = BTreeMap::new();
     for (stage, config) in stages {
         flatten(stage, config, &mut flat);
@@ -274,7 +317,7 @@ fn flatten(path: &str, value: &Value, flat: &mut BTreeMap<String, String>) {
 }
 
 /// What git says of the working directory, if it is a checkout.
-fn git(arguments: &[&str]) -> Option<String> {
+pub(super) fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
@@ -320,6 +363,23 @@ mod tests {
         }
         let error = stage.check_gate(&BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains("coverage_90"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn everything_that_fails_is_told_with_its_value() {
+        let gate =
+            [("error_km_median", [0.0, 20.0]), ("coverage_90", [0.8, 0.97]), ("nll", [-9.0, 9.0])];
+        let metrics = [("error_km_median", 26.5), ("coverage_90", 0.5), ("nll", 3.0)];
+        let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
+
+        let error = stage(&gate).check_gate(&metrics).unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            "the model does not pass the gate: `coverage_90` must be between 0.8 and 0.97, but is \
+             0.5; `error_km_median` must be between 0 and 20, but is 26.5"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tracing::info;
 
 use crate::PipelineError;
 use crate::progress::duration;
+use crate::stage::live::LiveRun;
 use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Trains a network.
@@ -39,7 +40,11 @@ impl TrainStage {
             let training = HeimdallDataset::open(context.input("train"))?;
             let validation = HeimdallDataset::open(context.input("validation"))?;
             let mut display = Watch::default();
-            let mut watch = |event| display.tell(&context, &event);
+            let mut live = LiveRun::start(&context);
+            let mut watch = |event| {
+                display.tell(&context, &event);
+                live.tell(&event);
+            };
             let trained = train(
                 &config,
                 &training,
@@ -49,13 +54,15 @@ impl TrainStage {
                 context.cancel(),
                 &mut watch,
             );
-            let model = match trained {
+            let trained = match trained {
                 Err(TrainError::Interrupted { epochs }) => {
                     info!(epochs, "interrupted; the next run goes on after these epochs");
-                    return Err(PipelineError::Interrupted);
+                    Err(PipelineError::Interrupted)
                 }
-                other => other?,
+                other => other.map_err(PipelineError::from),
             };
+            live.end(&trained);
+            let model = trained?;
             model.save(context.output("model"))?;
             Ok(summary(&model.manifest.members))
         });
