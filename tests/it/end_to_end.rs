@@ -1,10 +1,13 @@
 //! The main job on a tiny world: run, run again, change, interrupt, go on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Command;
 
-use heimdall_train::Evaluation;
+use heimdall_sim::EventLatents;
+use heimdall_train::{Evaluation, Grouping};
 
 use crate::workplace::{TINY, Workplace, ended, said};
 
@@ -45,9 +48,32 @@ fn report_is_one_page_without_links() {
     let json = fs::read(folder.join("evaluation.json")).unwrap();
     let evaluation: Evaluation = serde_json::from_slice(&json).unwrap();
     assert_eq!(evaluation.events.len(), 8);
+    assert_waveforms_are_those_of_the_world(&evaluation, &run.stages["recordings"].outputs);
     let figures = fs::read_dir(folder.join("figures")).unwrap().map(|entry| entry.unwrap());
     let names: Vec<_> = figures.map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert!(names.contains(&"map.svg".to_owned()) && names.contains(&"errors.svg".to_owned()));
+}
+
+/// What was transmitted goes from the world through catalog and features into the groups of the
+/// report.
+fn assert_waveforms_are_those_of_the_world(
+    evaluation: &Evaluation,
+    recordings: &BTreeMap<String, PathBuf>,
+) {
+    let latents = fs::read_to_string(recordings["recordings"].join("latents.jsonl")).unwrap();
+    let latents = latents.lines().map(|line| serde_json::from_str::<EventLatents>(line).unwrap());
+    let truth: BTreeMap<String, &str> = latents
+        .map(|latents| (format!("event-{:06}", latents.index), latents.waveform.name()))
+        .collect();
+    let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+    for event in &evaluation.events {
+        assert_eq!(event.waveform.as_deref(), Some(truth[&event.event]));
+        *counts.entry(truth[&event.event].to_owned()).or_default() += 1.0;
+    }
+    let groups = &evaluation.groups[&Grouping::Waveform];
+    let told: BTreeMap<String, f64> =
+        groups.iter().map(|(name, metrics)| (name.clone(), metrics["events"])).collect();
+    assert_eq!(told, counts);
 }
 
 #[test]

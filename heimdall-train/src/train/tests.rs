@@ -1,6 +1,6 @@
 //! Tests of the training loop: it learns, it repeats itself, and it goes on after a break.
 
-use heimdall_data::Augmentation;
+use heimdall_data::{Augmentation, ShardWriter};
 use heimdall_model::{Backbone, Stem};
 
 use super::*;
@@ -468,4 +468,50 @@ fn pretrained_weights_that_are_none_are_refused() {
 
     assert!(unreadable.to_string().contains("safetensors"), "{unreadable}");
     assert!(matches!(missing, TrainError::Read { .. }), "{missing}");
+}
+
+/// The same events with all receivers 6 dB louder: who has learned with other gains says the same,
+/// and who has not says something else.
+#[test]
+fn gains_that_changed_in_training_change_no_estimate() {
+    let setup = Setup::with_events(120);
+    // The fix would tell where they are, whatever the gain.
+    let with_gain = |name: &str, gain_db: f32| {
+        let header = setup.validation.header();
+        let mut writer = ShardWriter::create(&setup.scratch(name), header).unwrap();
+        for index in 0..setup.validation.len() {
+            let (label, mut features) = setup.validation.get(index).unwrap();
+            for scalars in features.scalars.iter_mut().flatten() {
+                scalars.power_db += gain_db;
+                scalars.noise_psd_db += gain_db;
+            }
+            features.fix = None;
+            writer.push(label, &features).unwrap();
+        }
+        writer.finish().unwrap();
+        HeimdallDataset::open(&setup.scratch(name)).unwrap()
+    };
+    let (as_before, louder) = (with_gain("before", 0.0), with_gain("louder", 6.0));
+    let moved_km = |name: &str, augmentation: Augmentation| {
+        let config = TrainConfig {
+            epochs: 12,
+            batch_size: 12,
+            learning_rate: 3e-3,
+            model: NetworkChoice { backbone: Backbone::Mlp, ..NetworkChoice::default() },
+            augmentation,
+            ..config()
+        };
+        let model = setup.train(&config, name, |_| false).0.unwrap();
+        let cancel = AtomicBool::new(false);
+        let positions = |dataset| predict(&model.network, dataset, 4, &cancel).unwrap().unwrap();
+        let (before, after) = (positions(&as_before), positions(&louder));
+        let moved = before.iter().zip(&after).map(|(b, a)| b.mean_km.distance_km(&a.mean_km));
+        moved.sum::<f64>() / before.len() as f64
+    };
+
+    let with = moved_km("with", Augmentation::default());
+    let without =
+        moved_km("without", Augmentation { gain_deviation_db: 0.0, ..Augmentation::default() });
+
+    assert!(with < 0.4 * without, "{with} km with other gains, {without} km without");
 }
