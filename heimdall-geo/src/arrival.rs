@@ -162,7 +162,9 @@ impl ArrivalSolver {
     ///
     /// **Fit.** Position and time of emission maximize the likelihood of the times under Student's
     /// distribution, by the method of Levenberg and Marquardt with reweighted squares: one receiver
-    /// that is wrong by far loses its weight. Searches start at the local minima of the misfit on
+    /// that is wrong by far loses its weight: within the hull of five receivers or more it is outvoted.
+    /// Outside, where ranges change alike, an error of some hundred standard deviations may be taken
+    /// for a place some km away and small errors of all. Searches start at the local minima of the misfit on
     /// the grid, and on circles around the receivers.
     ///
     /// **Ambiguity.** Every optimum within the grid whose likelihood is at least
@@ -200,12 +202,7 @@ impl ArrivalSolver {
             let (receivers, required) = (places, PLACES_MIN);
             return Ok(Location::NoFix(NoFix::TooFewReceivers { receivers, required }));
         }
-        let optima: Vec<Optimum> = self
-            .starts(&timing)
-            .into_iter()
-            .filter_map(|start| self.refine(&timing, start))
-            .collect();
-        Ok(self.judge(&timing, optima))
+        Ok(self.judge(&timing, self.optima(&timing)))
     }
 
     /// The root of the mean squared residual of the best fix, per degree of freedom, in seconds;
@@ -242,6 +239,12 @@ impl ArrivalSolver {
         altitude_m: Option<f64>,
     ) -> Result<PreparedArrivals<'_>, GeoError> {
         Ok(PreparedArrivals { solver: self, timing: self.timing(arrivals, altitude_m)? })
+    }
+
+    /// Searches from all starts.
+    fn optima(&self, timing: &Timing) -> Vec<Optimum> {
+        let starts = self.starts(timing).into_iter();
+        starts.filter_map(|start| self.refine(timing, start)).collect()
     }
 
     fn speed_km_s(&self) -> f64 {
@@ -312,20 +315,15 @@ impl ArrivalSolver {
                 answers.push((optimum, covariance));
             }
         }
-        let Some((best, _)) = answers.first() else { return Location::NoFix(NoFix::OutsideRegion) };
-        let equal_max = best.misfit + EQUAL_NATS;
+        let equal_max = answers.first().map_or(0.0, |(best, _)| best.misfit + EQUAL_NATS);
         let equals = answers.iter().take_while(|(optimum, _)| optimum.misfit <= equal_max).count();
         answers[..equals].sort_by(|(a, _), (b, _)| a.ranges_km.total_cmp(&b.ranges_km));
 
-        let mut estimates: Vec<Estimate> = answers
+        let estimates = answers
             .into_iter()
             .map(|(optimum, covariance)| Estimate { position: optimum.place, covariance })
             .collect();
-        let best = estimates.remove(0);
-        if estimates.is_empty() {
-            return Location::Fix(best);
-        }
-        Location::Ambiguous { best, alternatives: estimates, reason: Ambiguity::Branches }
+        Location::of(estimates, Ambiguity::Branches, NoFix::OutsideRegion)
     }
 
     /// The covariance of an optimum; none where it leaves a direction open.
@@ -376,6 +374,16 @@ impl PreparedArrivals<'_> {
             }
             Err(_) => f64::INFINITY,
         }
+    }
+
+    /// Whether a place beyond a grid explains the times so much better than one with this
+    /// [`PreparedArrivals::misfit_nats`] that the latter is no alternative to it.
+    pub(crate) fn lead_out_of(&self, grid: &PlaneGrid, misfit_nats: f64) -> bool {
+        let excess_max = -self.solver.config.alternative_likelihood_min.ln();
+        let mut optima = self.solver.optima(&self.timing).into_iter();
+        optima.any(|optimum| {
+            !grid.contains(&optimum.place) && misfit_nats - optimum.misfit > excess_max
+        })
     }
 }
 

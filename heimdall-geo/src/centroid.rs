@@ -5,20 +5,19 @@ use crate::Estimate;
 use crate::LocalPosition;
 use crate::Location;
 use crate::NoFix;
+use crate::level::is_level;
 
 /// Computes the centroid of receivers, weighted by the amplitude that each one receives.
 ///
 /// A receiver that hears the signal at `L` dB above its own noise has the weight `10^(L / 20)`.
 /// It is the simplest baseline of localization by level: it never leaves the hull of the receivers.
 ///
-/// There is none if there are no levels, or if one of the numbers is not finite.
+/// There is none if there are no levels, or if one of the numbers is not finite, or a level is beyond
+/// ±1,000,000 dB.
 pub fn weighted_centroid(
     levels: &[(LocalPosition, f64 /* level above noise, dB */)],
 ) -> Option<LocalPosition> {
-    let finite = |&(position, level_db): &(LocalPosition, f64)| {
-        position.east_km.is_finite() && position.north_km.is_finite() && level_db.is_finite()
-    };
-    if levels.is_empty() || !levels.iter().all(finite) {
+    if levels.is_empty() || !levels.iter().all(is_usable) {
         return None;
     }
     // Relative to the loudest one, no weight overflows and their sum is at least 1.
@@ -33,17 +32,26 @@ pub fn weighted_centroid(
     Some(LocalPosition { east_km: east_km / weight_sum, north_km: north_km / weight_sum })
 }
 
+/// Whether a level is one, of a receiver that is somewhere.
+fn is_usable(&(position, level_db): &(LocalPosition, f64)) -> bool {
+    position.east_km.is_finite() && position.north_km.is_finite() && is_level(level_db)
+}
+
 /// Locates a transmitter at the weighted centroid of the receivers that hear it.
 ///
 /// `network` is where all receivers stand. A centroid knows little about its error, and the covariance
 /// is a rule of thumb: the weighted spread of the receivers that hear, plus the square of half the
 /// radius of the network, its root mean squared distance from its middle.
 ///
-/// There is no fix if no receiver hears the transmitter, or a number is not finite.
+/// There is no fix if no receiver hears the transmitter, if a level or a place is not one, or if one
+/// receiver is the network.
 pub fn locate_by_centroid(
     levels: &[(LocalPosition, f64 /* level above noise, dB */)],
     network: &[LocalPosition],
 ) -> Location {
+    if let Some(observation) = levels.iter().position(|level| !is_usable(level)) {
+        return Location::NoFix(NoFix::InvalidLevel { observation });
+    }
     let Some(position) = weighted_centroid(levels) else {
         return Location::NoFix(NoFix::NothingHeard);
     };
@@ -146,6 +154,11 @@ mod tests {
         let network = [local(0.0, 0.0), local(1.0, 0.0)];
 
         assert_eq!(locate_by_centroid(&[], &network), Location::NoFix(NoFix::NothingHeard));
+        let heard = |level_db| [(local(0.0, 0.0), 10.0), (local(1.0, 0.0), level_db)];
+        for level_db in [f64::NAN, f64::NEG_INFINITY, 1e200] {
+            let expected = Location::NoFix(NoFix::InvalidLevel { observation: 1 });
+            assert_eq!(locate_by_centroid(&heard(level_db), &network), expected);
+        }
         // A single receiver says nothing about how far its signals come from.
         let alone = locate_by_centroid(&[(local(0.0, 0.0), 10.0)], &network[..1]);
         assert_eq!(alone, Location::NoFix(NoFix::Undetermined));

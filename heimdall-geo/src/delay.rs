@@ -6,8 +6,11 @@ mod model;
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
+use crate::Ambiguity;
 use crate::Covariance;
 use crate::GeoError;
+use crate::Location;
+use crate::NoFix;
 use crate::Position;
 use crate::Region;
 use crate::delay::model::{DelayModel, Optimum};
@@ -17,6 +20,9 @@ pub const SPEED_OF_LIGHT_KM_S: f64 = 299_792.458;
 
 /// Receivers closer than this stand at one place, in km.
 const PLACE_KM: f64 = 0.001;
+
+/// Places of receivers that a position takes.
+const PLACES_MIN: usize = 3;
 
 /// A delay may exceed the travel time between its receivers by so many standard deviations.
 const EXCESS_SIGMAS_MAX: f64 = 5.0;
@@ -96,12 +102,10 @@ impl DelaySolverConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DelayFix {
-    /// The most likely position.
+    /// The position.
     pub position: Position,
     /// Its covariance, in the plane that touches the Earth at `position`.
     pub covariance: Covariance,
-    /// Other positions in the region that explain the delays about as well, most likely first.
-    pub alternatives: Vec<Position>,
     /// Root mean square of the delays' residuals, in seconds.
     pub residual_rms_s: f64,
     /// How much later than explained by `position` the signal arrived, for each receiver, in
@@ -129,13 +133,29 @@ pub struct DelayFix {
 ///
 /// **Ambiguity.** Three receivers often leave two positions, and four near a line too. Every refined
 /// position in the region whose likelihood is at least `alternative_likelihood_min` of the largest
-/// is reported, the most likely one as `position`, the others as `alternatives`. Of positions that
-/// are equally likely (χ² within 0.01) the one nearest to the receivers, in the mean, comes first.
+/// is reported, the most likely one first. Of positions that are equally likely (χ² within 0.01) the
+/// one nearest to the receivers, in the mean, comes first.
 ///
 /// **Uncertainty.** The covariance is the inverse of the normal equations. Where the residuals are
 /// larger than expected, so are the errors: it is multiplied by `χ² / degrees of freedom` if that
 /// is above 1 (by `χ²` where no degree of freedom is left), and likelihoods are compared on this
-/// scale. It describes the surroundings of `position` alone, not the alternatives.
+/// scale. Each position has its own, which describes its surroundings, not the other positions.
+///
+/// **Wrong receivers.** Squares do not forgive: a receiver whose delays are wrong by far moves the
+/// position. It shows in `arrival_residuals_s`, and the covariance grows, but nobody is outvoted. For
+/// receivers with a common clock [`ArrivalSolver`](crate::ArrivalSolver) does that.
+///
+/// **No fix** is the answer
+///
+/// - if the delays join fewer than three places: two receivers give a line, not a point
+///   ([`NoFix::TooFewReceivers`]);
+/// - if a delay is longer than the way between its receivers by more than five standard deviations
+///   ([`NoFix::ImpossibleDelay`]);
+/// - if no position inside of the region is a local optimum, or if one on its border explains the
+///   delays so much better that the inner ones would not count as alternatives to it
+///   ([`NoFix::OutsideRegion`]);
+/// - if the receivers do not determine the best position: they stand on one line with it, for example
+///   ([`NoFix::Undetermined`]).
 ///
 /// # Errors
 ///
@@ -143,16 +163,6 @@ pub struct DelayFix {
 ///   rules, or if the grid would have more than a million points.
 /// - [`GeoError::UnknownReceiver`], [`GeoError::DelayToItself`], [`GeoError::InvalidDelay`] if a
 ///   delay is not one.
-/// - [`GeoError::TooFewReceivers`] if the delays join fewer than three receivers: two receivers
-///   give a line, not a point.
-/// - [`GeoError::ReceiversAtOnePlace`] if they join three receivers, but fewer than three places.
-/// - [`GeoError::ImpossibleDelay`] if a delay is longer than the way between its receivers by more
-///   than five standard deviations.
-/// - [`GeoError::OutsideRegion`] if no position inside of the region is a local optimum, or if one
-///   on its border explains the delays so much better that the inner ones would not count as
-///   alternatives to it.
-/// - [`GeoError::Undetermined`] if the receivers do not determine the best position: they stand on
-///   one line with it, for example.
 ///
 /// # References
 ///
@@ -167,10 +177,13 @@ pub fn locate_by_delays(
     delays: &[PairDelay],
     region: &Region,
     config: &DelaySolverConfig,
-) -> Result<DelayFix, GeoError> {
+) -> Result<Location<DelayFix>, GeoError> {
     config.validate()?;
     region.validate()?;
-    check_delays(receivers, delays, config)?;
+    check_delays(receivers, delays)?;
+    if let Some(obstacle) = obstacle(receivers, delays, config) {
+        return Ok(Location::NoFix(obstacle));
+    }
 
     let speed_km_s = config.propagation_speed_ratio * SPEED_OF_LIGHT_KM_S;
     let model = DelayModel::new(receivers, delays, config.timing_floor_s, speed_km_s);
@@ -196,45 +209,36 @@ pub fn locate_by_delays(
             best.chi_squared - border.chi_squared > excess_max * error_scale(&border)
         })
     {
-        return Err(GeoError::OutsideRegion {
-            latitude_deg: border.position.latitude_deg(),
-            longitude_deg: border.position.longitude_deg(),
-        });
+        return Ok(Location::NoFix(NoFix::OutsideRegion));
     }
 
     let error_scale = inner.first().map_or(1.0, error_scale);
     let mut comparable = distinct(inner, excess_max * error_scale);
     put_nearest_of_equals_first(&mut comparable, &model);
-    let mut comparable = comparable.into_iter();
-    let best = comparable.next().ok_or(GeoError::Undetermined)?;
-    let covariance = best.covariance.ok_or(GeoError::Undetermined)?.scaled(error_scale);
-
-    let residuals_s = model.residuals_s(&model.travel_s(&best.position));
-    Ok(DelayFix {
-        position: best.position,
-        covariance,
-        alternatives: comparable.map(|optimum| optimum.position).collect(),
-        residual_rms_s: (residuals_s.norm_squared() / delays.len() as f64).sqrt(),
-        arrival_residuals_s: arrival_residuals_s(receivers.len(), delays, &residuals_s),
-        chi_squared: best.chi_squared,
-        degrees_of_freedom,
-    })
+    let is_determined = comparable.first().is_some_and(|best| best.covariance.is_some());
+    let fix = |optimum: Optimum| {
+        let residuals_s = model.residuals_s(&model.travel_s(&optimum.position));
+        Some(DelayFix {
+            position: optimum.position,
+            covariance: optimum.covariance?.scaled(error_scale),
+            residual_rms_s: (residuals_s.norm_squared() / delays.len() as f64).sqrt(),
+            arrival_residuals_s: arrival_residuals_s(receivers.len(), delays, &residuals_s),
+            chi_squared: optimum.chi_squared,
+            degrees_of_freedom,
+        })
+    };
+    let fixes = comparable.into_iter().filter(|_| is_determined).filter_map(fix).collect();
+    Ok(Location::of(fixes, Ambiguity::Branches, NoFix::Undetermined))
 }
 
-/// Refuses delays from which no position can be computed, wherever it is.
-fn check_delays(
-    receivers: &[Position],
-    delays: &[PairDelay],
-    config: &DelaySolverConfig,
-) -> Result<(), GeoError> {
-    let mut joined = vec![false; receivers.len()];
+/// Refuses delays that are none.
+fn check_delays(receivers: &[Position], delays: &[PairDelay]) -> Result<(), GeoError> {
     for (index, &PairDelay { first, second, delay_s, sigma_s }) in delays.iter().enumerate() {
         for receiver in [first, second] {
             if receiver >= receivers.len() {
                 let receivers = receivers.len();
                 return Err(GeoError::UnknownReceiver { delay: index, receiver, receivers });
             }
-            joined[receiver] = true;
         }
         if first == second {
             return Err(GeoError::DelayToItself { delay: index, receiver: first });
@@ -243,50 +247,44 @@ fn check_delays(
             return Err(GeoError::InvalidDelay { delay: index, delay_s, sigma_s });
         }
     }
+    Ok(())
+}
 
-    let joined: Vec<usize> = (0..receivers.len()).filter(|&receiver| joined[receiver]).collect();
-    if joined.len() < 3 {
-        return Err(GeoError::TooFewReceivers { receivers: joined.len() });
+/// Why no position follows from delays, wherever it is.
+fn obstacle(
+    receivers: &[Position],
+    delays: &[PairDelay],
+    config: &DelaySolverConfig,
+) -> Option<NoFix> {
+    let places = distinct_places(receivers, delays);
+    if places < PLACES_MIN {
+        return Some(NoFix::TooFewReceivers { receivers: places, required: PLACES_MIN });
     }
-    check_places(receivers, delays)?;
-
     let speed_km_s = config.propagation_speed_ratio * SPEED_OF_LIGHT_KM_S;
     for &PairDelay { first, second, delay_s, sigma_s } in delays {
         let delay_s_max = receivers[first].distance_km(&receivers[second]) / speed_km_s;
         let sigma_s = sigma_s.hypot(std::f64::consts::SQRT_2 * config.timing_floor_s);
         if delay_s.abs() > delay_s_max + EXCESS_SIGMAS_MAX * sigma_s {
-            return Err(GeoError::ImpossibleDelay { first, second, delay_s, delay_s_max });
+            return Some(NoFix::ImpossibleDelay { first, second, delay_s, delay_s_max });
         }
     }
-    Ok(())
+    None
 }
 
-/// Refuses delays that join fewer than three places.
-fn check_places(receivers: &[Position], delays: &[PairDelay]) -> Result<(), GeoError> {
+/// Number of places between which there are delays.
+fn distinct_places(receivers: &[Position], delays: &[PairDelay]) -> usize {
     let at_one_place =
         |first: usize, second: usize| receivers[first].distance_km(&receivers[second]) < PLACE_KM;
     let mut places: Vec<usize> = Vec::new();
-    let mut twins = None;
-    for &PairDelay { first, second, .. } in delays {
-        if at_one_place(first, second) {
-            // This delay says nothing about the position, whatever else the two measure.
-            twins.get_or_insert((first, second));
-            continue;
-        }
-        for receiver in [first, second] {
-            match places.iter().find(|&&place| at_one_place(place, receiver)) {
-                Some(&place) if place != receiver => twins = twins.or(Some((place, receiver))),
-                Some(_) => {}
-                None => places.push(receiver),
+    // A delay between two receivers at one place says nothing about the position.
+    for delay in delays.iter().filter(|delay| !at_one_place(delay.first, delay.second)) {
+        for receiver in [delay.first, delay.second] {
+            if !places.iter().any(|&place| at_one_place(place, receiver)) {
+                places.push(receiver);
             }
         }
     }
-    match twins {
-        Some((first, second)) if places.len() < 3 => {
-            Err(GeoError::ReceiversAtOnePlace { first, second })
-        }
-        _ => Ok(()),
-    }
+    places.len()
 }
 
 /// Keeps the best of each group of optima that are one, as far as their χ² is comparable.

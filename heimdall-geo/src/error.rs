@@ -88,28 +88,6 @@ pub enum GeoError {
         probability: f64,
     },
 
-    /// The delays touch fewer than three receivers.
-    #[error(
-        "a fix takes delays between at least three receivers, but here they join {receivers}: two \
-         receivers give a line (a hyperbola), not a point"
-    )]
-    TooFewReceivers {
-        /// Distinct receivers that the delays join.
-        receivers: usize,
-    },
-
-    /// Receivers stand so close together that fewer than three places remain.
-    #[error(
-        "receivers {first} and {second} stand at one place, which leaves fewer than three places: \
-         two places give a line (a hyperbola), not a point"
-    )]
-    ReceiversAtOnePlace {
-        /// Index of one of them.
-        first: usize,
-        /// Index of the other.
-        second: usize,
-    },
-
     /// A delay names a receiver that is not there.
     #[error("delay {delay} names receiver {receiver}, but there are {receivers} receivers")]
     UnknownReceiver {
@@ -158,34 +136,6 @@ pub enum GeoError {
         time_s: f64,
         /// Its standard deviation, in seconds.
         sigma_s: f64,
-    },
-
-    /// A delay is longer than the way between its receivers, by more than its error explains.
-    #[error(
-        "the delay of receivers {first} and {second} is {delay_s} s, but the signal takes only \
-         {delay_s_max} s from one to the other"
-    )]
-    ImpossibleDelay {
-        /// Index of the first receiver.
-        first: usize,
-        /// Index of the second receiver.
-        second: usize,
-        /// The delay, in seconds.
-        delay_s: f64,
-        /// Travel time between the two, in seconds.
-        delay_s_max: f64,
-    },
-
-    /// The measurements point to a place outside of the region.
-    #[error(
-        "the delays lead out of the region: they fit best beyond its border at {latitude_deg}, \
-         {longitude_deg}"
-    )]
-    OutsideRegion {
-        /// Latitude of the best point of the border.
-        latitude_deg: f64,
-        /// Longitude of the best point of the border.
-        longitude_deg: f64,
     },
 
     /// A bound was asked for where it does not exist.

@@ -183,10 +183,10 @@ impl Fingerprints {
     /// [doi:10.1109/INFCOM.2000.832252](https://doi.org/10.1109/INFCOM.2000.832252).
     pub fn locate(&self, observations: &[LevelObservation]) -> Location {
         assert_eq!(observations.len(), self.lowest_db.len(), "each receiver says something");
-        let heard: Vec<bool> = heard(observations).collect();
-        if !heard.contains(&true) {
-            return Location::NoFix(NoFix::NothingHeard);
+        if let Err(reason) = LevelObservation::check(observations) {
+            return Location::NoFix(reason);
         }
+        let heard: Vec<bool> = heard(observations).collect();
         let levels_db = self.levels_db(observations);
         let receivers = levels_db.len();
         let mut near: Vec<(f64, LocalPosition)> = self

@@ -10,8 +10,10 @@ use crate::LevelGrid;
 use crate::LevelObservation;
 use crate::LocalPosition;
 use crate::Location;
+use crate::NoFix;
 use crate::PlaneGrid;
 use crate::arrival::PreparedArrivals;
+use crate::plane_grid::{REGION_PROBABILITY, check_share};
 
 /// Cells of a finer grid along its longer side.
 const CELLS: f64 = 48.0;
@@ -36,6 +38,11 @@ const ARRIVALS_MIN: usize = 2;
 /// With fewer than two arrival times the answer is that of the levels; where nothing is heard, that
 /// of the arrival times.
 ///
+/// There is no fix if the region of 90 % takes more than the share of the grid that the config of
+/// `levels` allows, or if the measurements lead out of the grid: if they fit best at its border, or if
+/// a place beyond it explains the times so much better that the best one within is no alternative. A
+/// peak at the border is no alternative to one within.
+///
 /// # Errors
 ///
 /// As those of [`ArrivalSolver::locate`].
@@ -50,30 +57,24 @@ pub fn locate_by_levels_and_arrivals(
     arrivals: &[Arrival],
     altitude_m: Option<f64>,
 ) -> Result<Location, GeoError> {
-    let is_heard = observations.iter().any(|o| matches!(o, LevelObservation::Heard(_)));
-    if is_heard && arrivals.len() < ARRIVALS_MIN {
-        return Ok(levels.locate(observations));
+    match LevelObservation::check(observations) {
+        Err(NoFix::NothingHeard) => return solver.locate(arrivals, altitude_m),
+        Err(reason) => return Ok(Location::NoFix(reason)),
+        Ok(()) if arrivals.len() < ARRIVALS_MIN => return Ok(levels.locate(observations)),
+        Ok(()) => {}
     }
-    let Some(level_nats) = levels.log_likelihood(observations) else {
-        return solver.locate(arrivals, altitude_m);
-    };
+    let level_nats = levels.log_likelihood(observations);
     let arrivals = solver.prepare(arrivals, altitude_m)?;
     let search = Search { levels: levels.grid(), level_nats, arrivals };
-    let mut peaks = search.peaks(*levels.grid());
-    peaks.sort_by(|a, b| b.mass_nats.total_cmp(&a.mass_nats));
+    let Some(posterior) = search.posterior(*levels.grid()) else {
+        return Ok(Location::NoFix(NoFix::Unexplained));
+    };
+    let region = posterior.probability.smallest_region(REGION_PROBABILITY);
+    if let Err(reason) = check_share(&region, levels.config().area_share_max) {
+        return Ok(Location::NoFix(reason));
+    }
     let floor_km2 = solver.config().position_floor_km.powi(2);
-    for peak in &mut peaks {
-        peak.estimate.covariance.east_km2 += floor_km2;
-        peak.estimate.covariance.north_km2 += floor_km2;
-    }
-    let mass_min = peaks[0].mass_nats + levels.config().peak_ratio_min.ln();
-    let likely = peaks.iter().take_while(|peak| peak.mass_nats >= mass_min);
-    let mut likely: Vec<Estimate> = likely.map(|peak| peak.estimate).collect();
-    let best = likely.remove(0);
-    if likely.is_empty() {
-        return Ok(Location::Fix(best));
-    }
-    Ok(Location::Ambiguous { best, alternatives: likely, reason: Ambiguity::Peaks })
+    Ok(search.judge(search.peaks(&posterior), levels.config().peak_ratio_min).widened(floor_km2))
 }
 
 /// A part of the probability that stands apart.
@@ -81,6 +82,16 @@ struct Peak {
     /// Logarithm of the likelihood, integrated over the peak.
     mass_nats: f64,
     estimate: Estimate,
+    /// The most likely cell of the peak, and the size of the cells around it.
+    top: LocalPosition,
+    cell_km: f64,
+}
+
+/// A probability, and what was lost in making it add up to 1.
+struct Scaled {
+    probability: GridPosterior,
+    /// Logarithm of the likelihood of the most likely cell.
+    largest_nats: f64,
 }
 
 /// What is known about one transmission.
@@ -91,33 +102,42 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Finds the peaks of the probability on a grid, on finer grids where they are small.
-    fn peaks(&self, grid: PlaneGrid) -> Vec<Peak> {
-        let blur_km = grid.cell_km() / 12_f64.sqrt();
+    /// The probability of each cell of a grid; none where no cell has any.
+    fn posterior(&self, grid: PlaneGrid) -> Option<Scaled> {
+        let blur_km = blur_km(grid.cell_km());
         let nats: Vec<f64> =
             (0..grid.cells()).map(|cell| self.nats(&grid.center(cell), blur_km)).collect();
         let largest_nats = nats.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let Some(posterior) = GridPosterior::from_log_likelihood(grid, nats) else {
-            return Vec::new();
-        };
+        let probability = GridPosterior::from_log_likelihood(grid, nats)?;
+        Some(Scaled { probability, largest_nats })
+    }
+
+    /// Finds the peaks of a probability, on finer grids where they are small.
+    fn peaks(&self, Scaled { probability: posterior, largest_nats }: &Scaled) -> Vec<Peak> {
+        let (grid, probability) = (posterior.grid(), posterior.probability());
         let mut peaks = Vec::new();
         for group in grid.groups(&posterior.smallest_region(KEPT_PROBABILITY)) {
-            let mass: f64 = group.iter().map(|&cell| posterior.probability()[cell]).sum();
+            let mass: f64 = group.iter().map(|&cell| probability[cell]).sum();
             if mass < MASS_SHARE_MIN {
                 continue;
             }
             let finer = (group.len() < RESOLVED_CELLS).then(|| grid.around(&group, CELLS));
             match finer {
                 Some(finer) if finer.cell_km() < CELL_RATIO_MAX * grid.cell_km() => {
-                    peaks.extend(self.peaks(finer));
+                    peaks.extend(self.posterior(finer).iter().flat_map(|finer| self.peaks(finer)));
                 }
                 _ => {
                     // The largest probability stands for the largest likelihood.
-                    let top = posterior.probability().iter().copied().fold(0.0, f64::max);
+                    let largest = probability.iter().copied().fold(0.0, f64::max);
                     let area_km2 = grid.cell_km().powi(2);
+                    let by_probability =
+                        |&a: &usize, &b: &usize| probability[a].total_cmp(&probability[b]);
+                    let top = group.iter().copied().max_by(by_probability).unwrap_or_default();
                     peaks.push(Peak {
-                        mass_nats: largest_nats + (mass / top * area_km2).ln(),
+                        mass_nats: largest_nats + (mass / largest * area_km2).ln(),
                         estimate: posterior.moments_of(group.iter().copied()),
+                        top: grid.center(top),
+                        cell_km: grid.cell_km(),
                     });
                 }
             }
@@ -125,11 +145,34 @@ impl Search<'_> {
         peaks
     }
 
+    /// Sorts out which of the peaks are answers.
+    fn judge(&self, mut peaks: Vec<Peak>, peak_ratio_min: f64) -> Location {
+        peaks.sort_by(|a, b| b.mass_nats.total_cmp(&a.mass_nats));
+        let Some(heaviest) = peaks.first() else { return Location::NoFix(NoFix::Unexplained) };
+        let mass_min = heaviest.mass_nats + peak_ratio_min.ln();
+        // On finer grids a peak may leave the first one, by a cell.
+        peaks.retain(|peak| {
+            peak.mass_nats >= mass_min && self.levels.contains_by(&peak.top, peak.cell_km)
+        });
+        let Some(best) = peaks.first() else { return Location::NoFix(NoFix::OutsideRegion) };
+        let misfit_nats = self.arrivals.misfit_nats(&best.top, blur_km(best.cell_km));
+        if self.arrivals.lead_out_of(self.levels, misfit_nats) {
+            return Location::NoFix(NoFix::OutsideRegion);
+        }
+        let estimates: Vec<Estimate> = peaks.into_iter().map(|peak| peak.estimate).collect();
+        Location::of(estimates, Ambiguity::Peaks, NoFix::OutsideRegion)
+    }
+
     /// Logarithm of the likelihood of a place.
     fn nats(&self, place: &LocalPosition, blur_km: f64) -> f64 {
         let level_nats = self.levels.interpolate(&self.level_nats, place);
         level_nats - self.arrivals.misfit_nats(place, blur_km)
     }
+}
+
+/// Standard deviation of a place in an evenly filled cell, in one direction.
+fn blur_km(cell_km: f64) -> f64 {
+    cell_km / 12_f64.sqrt()
 }
 
 #[cfg(test)]
@@ -148,6 +191,10 @@ mod tests {
     }
 
     fn network() -> (LevelGrid, ArrivalSolver, LevelModel) {
+        network_of_power(Some(5.0))
+    }
+
+    fn network_of_power(power_sigma_db: Option<f64>) -> (LevelGrid, ArrivalSolver, LevelModel) {
         let frame = LocalFrame { origin: Position::new(45.0, 8.0).unwrap() };
         let places: Vec<_> = PLACES.iter().map(|&(east, north)| local(east, north)).collect();
         let receivers: Vec<_> =
@@ -159,7 +206,7 @@ mod tests {
             threshold_db: Some(3.0),
             outage: 0.05,
         };
-        let model = LevelModel::uniform(places, loss, Some(5.0));
+        let model = LevelModel::uniform(places, loss, power_sigma_db);
         let grid = PlaneGrid::new(local(-60.0, -60.0), local(60.0, 60.0), 3.0).unwrap();
         let levels = LevelGrid::new(grid, &model, &LevelGridConfig::default()).unwrap();
         let solver =
@@ -243,6 +290,75 @@ mod tests {
         let off_km = difference_km(fused.best().unwrap().position) - difference_km(place);
         // The mean of a bent line lies beside it.
         assert!(off_km.abs() < 3.0, "{off_km} km");
+    }
+
+    /// Levels of 10²⁰⁰ dB have no squares, and times of 10³⁰⁰ s neither.
+    #[test]
+    fn numbers_beyond_all_measure_are_no_fix() {
+        let (levels, solver, model) = network();
+        let (mut observations, mut arrivals) =
+            measured(&model, local(10.0, 0.0), &mut Random::new(4));
+        let locate = |observations: &[LevelObservation], arrivals: &[Arrival]| {
+            locate_by_levels_and_arrivals(&levels, observations, &solver, arrivals, None).unwrap()
+        };
+
+        arrivals[1].time_s = 1e300;
+        arrivals[2].time_s = -1e300;
+        let by_times = locate(&observations, &arrivals[1..3]);
+        for level_db in [1e200, f64::NAN] {
+            observations[1] = LevelObservation::Heard(level_db);
+            let expected = Location::NoFix(NoFix::InvalidLevel { observation: 1 });
+            assert_eq!(locate(&observations, &arrivals[2..]), expected);
+        }
+
+        assert_eq!(by_times, Location::NoFix(NoFix::Unexplained));
+    }
+
+    /// The grid ends at 60 km. Levels alone are too vague to tell, four times are not; two of them
+    /// leave a line, on which the levels lead to the border.
+    #[test]
+    fn transmitter_outside_of_the_grid_is_no_fix() {
+        let (levels, solver, model) = network();
+        let mut random = Random::new(5);
+        for place in [local(0.0, 75.0), local(-95.0, -10.0), local(200.0, 150.0)] {
+            for _ in 0..10 {
+                let (observations, arrivals) = measured(&model, place, &mut random);
+
+                let fused =
+                    locate_by_levels_and_arrivals(&levels, &observations, &solver, &arrivals, None)
+                        .unwrap();
+
+                assert_eq!(fused, Location::NoFix(NoFix::OutsideRegion), "{place:?}");
+            }
+        }
+        let place = local(40.0, -120.0);
+        let exact = (0..4).map(|receiver| LevelObservation::Heard(model.level_db(receiver, place)));
+        let (_, arrivals) = measured(&model, place, &mut random);
+        let fused = locate_by_levels_and_arrivals(
+            &levels,
+            &exact.collect::<Vec<_>>(),
+            &solver,
+            &arrivals[..2],
+            None,
+        );
+        assert_eq!(fused.unwrap(), Location::NoFix(NoFix::OutsideRegion));
+    }
+
+    /// One level of any power tells nothing, and times of a clock that is good to a second neither.
+    #[test]
+    fn place_that_may_be_anywhere_is_no_fix() {
+        let (levels, solver, model) = network_of_power(None);
+        let (mut observations, mut arrivals) =
+            measured(&model, local(10.0, 0.0), &mut Random::new(4));
+        observations[1..].fill(LevelObservation::Absent);
+        for arrival in &mut arrivals {
+            arrival.sigma_s = 1.0;
+        }
+
+        let fused = locate_by_levels_and_arrivals(&levels, &observations, &solver, &arrivals, None)
+            .unwrap();
+
+        assert!(matches!(fused, Location::NoFix(NoFix::TooUncertain { .. })), "{fused:?}");
     }
 
     #[test]

@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::GeoError;
 use crate::LocalPosition;
+use crate::NoFix;
 use crate::bound::require_positive;
+
+/// Levels beyond this, in dB, are none: the sums of squares of those below are numbers.
+const LEVEL_DB_MAX: f64 = 1e6;
 
 /// What a receiver says about one transmission.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,27 @@ pub enum LevelObservation {
     NotHeard,
     /// It did not listen.
     Absent,
+}
+
+impl LevelObservation {
+    /// Checks that a transmission is heard, at levels that are numbers.
+    pub(crate) fn check(observations: &[Self]) -> Result<(), NoFix> {
+        let mut is_heard = false;
+        for (observation, level) in observations.iter().enumerate() {
+            if let Self::Heard(level_db) = level {
+                if !is_level(*level_db) {
+                    return Err(NoFix::InvalidLevel { observation });
+                }
+                is_heard = true;
+            }
+        }
+        if is_heard { Ok(()) } else { Err(NoFix::NothingHeard) }
+    }
+}
+
+/// Whether a number is a level in dB.
+pub(crate) fn is_level(level_db: f64) -> bool {
+    level_db.abs() <= LEVEL_DB_MAX
 }
 
 /// Level over distance at one receiver: `level_1km_db − 10 · exponent · log₁₀(d / 1 km)`, with a
@@ -114,6 +139,16 @@ impl LevelModel {
             });
         }
         require_positive("distance_km_min", self.distance_km_min)?;
+        for place in &self.receivers {
+            for (field, actual) in
+                [("receivers.east_km", place.east_km), ("receivers.north_km", place.north_km)]
+            {
+                if !actual.is_finite() {
+                    let expected = "a finite number";
+                    return Err(GeoError::InvalidConfig { field, expected, actual });
+                }
+            }
+        }
         if let Some(sigma_db) = self.power_sigma_db
             && !(sigma_db >= 0.0 && sigma_db.is_finite())
         {

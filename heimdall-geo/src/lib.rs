@@ -27,7 +27,9 @@
 //! Three receivers of a time signal on 77.5 kHz hear it at these times after its emission:
 //!
 //! ```
-//! use heimdall_geo::{DelaySolverConfig, Ellipse, PairDelay, Position, Region, locate_by_delays};
+//! use heimdall_geo::{
+//!     DelaySolverConfig, Ellipse, Location, PairDelay, Position, Region, locate_by_delays,
+//! };
 //!
 //! let receivers = [
 //!     Position::new(46.499351, 8.798828)?,
@@ -43,12 +45,13 @@
 //! };
 //! let region = Region::new(Position::new(45.0, 0.0)?, Position::new(55.0, 16.0)?)?;
 //!
-//! let fix = locate_by_delays(
+//! let location = locate_by_delays(
 //!     &receivers,
 //!     &[delay(0, 1), delay(0, 2), delay(1, 2)],
 //!     &region,
 //!     &DelaySolverConfig::default(),
 //! )?;
+//! let Location::Fix(fix) = location else { panic!("no fix, or more than one") };
 //! let ellipse = Ellipse::of(&fix.covariance, 0.95)?;
 //!
 //! let mainflingen = Position::new(50.0155, 9.0108)?;

@@ -16,17 +16,17 @@ pub struct Estimate {
     pub covariance: Covariance,
 }
 
-/// Where a transmitter is, as far as a method can tell.
+/// Where a transmitter is, as far as a method can tell: by default in the plane of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Location {
+pub enum Location<E = Estimate> {
     /// There is one place.
-    Fix(Estimate),
+    Fix(E),
     /// There are several places, none of which the measurements rule out.
     Ambiguous {
         /// The most likely of them.
-        best: Estimate,
+        best: E,
         /// The others, the most likely one first.
-        alternatives: Vec<Estimate>,
+        alternatives: Vec<E>,
         /// Why there are several.
         reason: Ambiguity,
     },
@@ -34,30 +34,31 @@ pub enum Location {
     NoFix(NoFix),
 }
 
-impl Location {
+impl<E> Location<E> {
+    /// One place, or several, of which the first is the most likely one; `none` where there is none.
+    pub(crate) fn of(estimates: Vec<E>, reason: Ambiguity, none: NoFix) -> Self {
+        let mut estimates = estimates.into_iter();
+        match estimates.next() {
+            None => Self::NoFix(none),
+            Some(best) if estimates.len() == 0 => Self::Fix(best),
+            Some(best) => Self::Ambiguous { best, alternatives: estimates.collect(), reason },
+        }
+    }
+
     /// The most likely place and its covariance, where there is one.
-    pub fn best(&self) -> Option<&Estimate> {
+    pub fn best(&self) -> Option<&E> {
         match self {
             Self::Fix(best) | Self::Ambiguous { best, .. } => Some(best),
             Self::NoFix(_) => None,
         }
     }
 
-    /// The same places, with covariances multiplied by `factor`.
-    #[must_use]
-    pub fn scaled(mut self, factor: f64) -> Self {
-        let scale = |estimate: &mut Estimate| {
-            estimate.covariance = estimate.covariance.scaled(factor);
-        };
-        match &mut self {
-            Self::Fix(best) => scale(best),
-            Self::Ambiguous { best, alternatives, .. } => {
-                scale(best);
-                alternatives.iter_mut().for_each(scale);
-            }
-            Self::NoFix(_) => {}
+    /// The places beside the most likely one, the most likely one of them first.
+    pub fn alternatives(&self) -> &[E] {
+        match self {
+            Self::Ambiguous { alternatives, .. } => alternatives,
+            Self::Fix(_) | Self::NoFix(_) => &[],
         }
-        self
     }
 
     /// One word for the kind of answer: `fix`, `ambiguous` or `no_fix`.
@@ -67,6 +68,38 @@ impl Location {
             Self::Ambiguous { .. } => "ambiguous",
             Self::NoFix(_) => "no_fix",
         }
+    }
+}
+
+impl Location {
+    /// The same places, with covariances multiplied by `factor`.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        self.with_covariances(|covariance| covariance.scaled(factor))
+    }
+
+    /// The same places, with `variance_km2` more in each direction.
+    #[must_use]
+    pub(crate) fn widened(self, variance_km2: f64) -> Self {
+        self.with_covariances(|covariance| Covariance {
+            east_km2: covariance.east_km2 + variance_km2,
+            north_km2: covariance.north_km2 + variance_km2,
+            ..*covariance
+        })
+    }
+
+    /// The same places, with other covariances.
+    fn with_covariances(mut self, other: impl Fn(&Covariance) -> Covariance) -> Self {
+        let change = |estimate: &mut Estimate| estimate.covariance = other(&estimate.covariance);
+        match &mut self {
+            Self::Fix(best) => change(best),
+            Self::Ambiguous { best, alternatives, .. } => {
+                change(best);
+                alternatives.iter_mut().for_each(change);
+            }
+            Self::NoFix(_) => {}
+        }
+        self
     }
 }
 
@@ -89,9 +122,17 @@ pub enum NoFix {
     #[error("no receiver hears the transmitter")]
     NothingHeard,
 
-    /// Too few receivers give an arrival time.
+    /// A level is not one.
+    #[error("observation {observation} is no level within ±1000000 dB at a finite place")]
+    InvalidLevel {
+        /// Index of the observation.
+        observation: usize,
+    },
+
+    /// Too few receivers give an arrival time, or a delay.
     #[error(
-        "arrival times take {required} receivers at different places, but here are {receivers}"
+        "a position by times takes {required} receivers at different places, but here are \
+         {receivers}: two receivers give a line (a hyperbola), not a point"
     )]
     TooFewReceivers {
         /// Distinct places of the receivers that give one.
@@ -100,9 +141,29 @@ pub enum NoFix {
         required: usize,
     },
 
+    /// A delay is longer than the way between its receivers, by more than its error explains.
+    #[error(
+        "the delay of receivers {first} and {second} is {delay_s} s, but the signal takes only \
+         {delay_s_max} s from one to the other"
+    )]
+    ImpossibleDelay {
+        /// Index of the first receiver.
+        first: usize,
+        /// Index of the second receiver.
+        second: usize,
+        /// The delay, in seconds.
+        delay_s: f64,
+        /// Travel time between the two, in seconds.
+        delay_s_max: f64,
+    },
+
     /// The measurements fit best on the border of the region that is searched.
     #[error("the measurements lead out of the region")]
     OutsideRegion,
+
+    /// No place of the region explains the measurements together.
+    #[error("no place of the region explains the measurements together")]
+    Unexplained,
 
     /// The measurements leave a direction open at the place that fits them best.
     #[error("seen from where the measurements fit best, the receivers leave one direction open")]

@@ -14,7 +14,7 @@ use crate::NoFix;
 const CELLS_MAX: f64 = 4e6;
 
 /// The probability within the region by which a posterior is judged.
-const REGION_PROBABILITY: f64 = 0.9;
+pub(crate) const REGION_PROBABILITY: f64 = 0.9;
 
 /// Square cells that cover a rectangle of the plane, row by row from the south-west.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,8 +97,14 @@ impl PlaneGrid {
 
     /// Whether a place lies in one of the cells.
     pub fn contains(&self, place: &LocalPosition) -> bool {
-        let within =
-            |offset_km: f64, cells: usize| (0.0..=cells as f64 * self.cell_km).contains(&offset_km);
+        self.contains_by(place, 0.0)
+    }
+
+    /// Whether a place lies in one of the cells, at least so many km from the border.
+    pub(crate) fn contains_by(&self, place: &LocalPosition, margin_km: f64) -> bool {
+        let within = |offset_km: f64, cells: usize| {
+            (margin_km..=cells as f64 * self.cell_km - margin_km).contains(&offset_km)
+        };
         within(place.east_km - self.south_west.east_km, self.columns)
             && within(place.north_km - self.south_west.north_km, self.rows)
     }
@@ -291,10 +297,8 @@ impl GridPosterior {
     /// - Else mean and covariance of the whole are the fix.
     pub fn location(&self, share_max: f64, peak_ratio_min: f64) -> Location {
         let region = self.smallest_region(REGION_PROBABILITY);
-        let cells = region.iter().filter(|marked| **marked).count();
-        let share = cells as f64 / region.len() as f64;
-        if share > share_max {
-            return Location::NoFix(NoFix::TooUncertain { share, share_max });
+        if let Err(reason) = check_share(&region, share_max) {
+            return Location::NoFix(reason);
         }
         let mass = |part: &Vec<usize>| part.iter().map(|&cell| self.probability[cell]).sum::<f64>();
         let mut parts: Vec<(f64, Vec<usize>)> =
@@ -307,11 +311,16 @@ impl GridPosterior {
         if parts.len() == 1 {
             return Location::Fix(self.moments());
         }
-        let mut places =
-            parts.iter().map(|(_, part)| self.moments_of(part.iter().copied())).collect::<Vec<_>>();
-        let best = places.remove(0);
-        Location::Ambiguous { best, alternatives: places, reason: Ambiguity::Peaks }
+        let places = parts.iter().map(|(_, part)| self.moments_of(part.iter().copied()));
+        Location::of(places.collect(), Ambiguity::Peaks, NoFix::Unexplained)
     }
+}
+
+/// Refuses a region that takes more than this share of the cells.
+pub(crate) fn check_share(region: &[bool], share_max: f64) -> Result<(), NoFix> {
+    let cells = region.iter().filter(|marked| **marked).count();
+    let share = cells as f64 / region.len() as f64;
+    if share > share_max { Err(NoFix::TooUncertain { share, share_max }) } else { Ok(()) }
 }
 
 #[cfg(test)]

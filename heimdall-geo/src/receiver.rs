@@ -12,7 +12,7 @@ pub struct Receiver {
     pub name: String,
     /// Where it stands.
     pub position: Position,
-    /// Height of the ground above the sea, in m.
+    /// Height above the ellipsoid of WGS 84, in m; that above the sea differs by up to 100 m.
     pub altitude_m: f64,
     /// Effective height of the antenna above the surroundings that matter, in m.
     pub antenna_height_m: f64,

@@ -120,11 +120,14 @@ impl LevelGrid {
     ///
     /// If there is not one observation of each receiver.
     pub fn locate(&self, observations: &[LevelObservation]) -> Location {
+        if let Err(reason) = LevelObservation::check(observations) {
+            return Location::NoFix(reason);
+        }
         match self.posterior(observations) {
             Some(posterior) => {
                 posterior.location(self.config.area_share_max, self.config.peak_ratio_min)
             }
-            None => Location::NoFix(NoFix::NothingHeard),
+            None => Location::NoFix(NoFix::Unexplained),
         }
     }
 
@@ -135,7 +138,8 @@ impl LevelGrid {
     /// The transmitter's power is unknown: the likelihood is integrated over it, in closed form for
     /// the levels, and by Gauss–Hermite quadrature around their solution for the silence.
     ///
-    /// There is none if no receiver hears the transmitter, or a level is not a number.
+    /// There is none if no receiver hears the transmitter, a level is not one, or the levels and the
+    /// silence exclude each other everywhere.
     ///
     /// # Panics
     ///
@@ -148,17 +152,14 @@ impl LevelGrid {
     /// Communications* 8(11), 2009, section III (levels of unknown power),
     /// [doi:10.1109/TWC.2009.090494](https://doi.org/10.1109/TWC.2009.090494).
     pub fn posterior(&self, observations: &[LevelObservation]) -> Option<GridPosterior> {
-        let log_likelihood = self.log_likelihood(observations)?;
-        GridPosterior::from_log_likelihood(self.grid, log_likelihood)
+        LevelObservation::check(observations).ok()?;
+        GridPosterior::from_log_likelihood(self.grid, self.log_likelihood(observations))
     }
 
-    /// As [`LevelGrid::posterior`], before the probabilities are made to add up to 1.
-    pub(crate) fn log_likelihood(&self, observations: &[LevelObservation]) -> Option<Vec<f64>> {
+    /// As [`LevelGrid::posterior`] of levels that are some, before the probabilities are made to add
+    /// up to 1.
+    pub(crate) fn log_likelihood(&self, observations: &[LevelObservation]) -> Vec<f64> {
         assert_eq!(observations.len(), self.maps.len(), "one observation belongs to each receiver");
-        if !observations.iter().any(|observation| matches!(observation, LevelObservation::Heard(_)))
-        {
-            return None;
-        }
         let sums = self.sums(observations);
         let silent: Vec<(usize, f64)> = observations
             .iter()
@@ -169,7 +170,7 @@ impl LevelGrid {
             .collect();
         let mut log_likelihood: Vec<f64> = sums.iter().map(PowerSums::log_likelihood).collect();
         if silent.is_empty() {
-            return Some(log_likelihood);
+            return log_likelihood;
         }
 
         // Silence makes a cell less likely, never more: only those that may still win are looked at.
@@ -184,7 +185,7 @@ impl LevelGrid {
             log_likelihood[cell] += self.silence(cell, &sums[cell], &silent).ln();
             best = best.max(log_likelihood[cell]);
         }
-        Some(log_likelihood)
+        log_likelihood
     }
 
     /// Adds up what the heard levels say about the power, cell by cell.

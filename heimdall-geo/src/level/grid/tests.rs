@@ -114,8 +114,37 @@ fn silence_counts() {
 fn unheard_event_has_no_fix() {
     let nothing = levels(Some(8.0)).locate(&[NotHeard, NotHeard, Absent, NotHeard, NotHeard]);
     assert_eq!(nothing, Location::NoFix(NoFix::NothingHeard));
-    let not_a_level = levels(None).locate(&[Heard(f64::NAN), Absent, Absent, Absent, Absent]);
-    assert_eq!(not_a_level, Location::NoFix(NoFix::NothingHeard));
+}
+
+/// Squares of a level of 10²⁰⁰ dB are no numbers.
+#[test]
+fn level_that_is_none_is_told_as_such() {
+    for level_db in [f64::NAN, f64::INFINITY, 1e200, -1e7] {
+        let observations = [NotHeard, Heard(10.0), Heard(level_db), Absent, Absent];
+
+        let location = levels(None).locate(&observations);
+
+        assert_eq!(location, Location::NoFix(NoFix::InvalidLevel { observation: 2 }));
+        assert_eq!(levels(None).posterior(&observations), None);
+    }
+    let loud = levels(None).locate(&[Heard(1e6), Heard(1e6), Heard(1e6), Absent, Absent]);
+    assert!(loud.best().is_some(), "{loud:?}");
+}
+
+/// Receivers that never fail are not deaf, all twenty of them, to what the one among them hears at
+/// 900 dB.
+#[test]
+fn levels_that_contradict_silence_are_no_fix() {
+    let receivers = (0..21).map(|index| local(40.0 + f64::from(index), 50.0)).collect();
+    let model = LevelModel::uniform(receivers, PathLoss { outage: 0.0, ..loss() }, None);
+    let grid = PlaneGrid::new(local(0.0, 0.0), local(100.0, 100.0), 10.0).unwrap();
+    let levels = LevelGrid::new(grid, &model, &LevelGridConfig::default()).unwrap();
+    let mut observations = [NotHeard; 21];
+    observations[10] = Heard(900.0);
+
+    let location = levels.locate(&observations);
+
+    assert_eq!(location, Location::NoFix(NoFix::Unexplained));
 }
 
 /// Of one receiver and an unknown power nothing follows.
@@ -182,6 +211,7 @@ fn senseless_model_is_refused_by_field() {
         (refusal(&|m| m.power_sigma_db = Some(-1.0)), "`power_sigma_db`"),
         (refusal(&|m| m.distance_km_min = 0.0), "`distance_km_min`"),
         (refusal(&|m| m.path_losses.truncate(4)), "`path_losses`"),
+        (refusal(&|m| m.receivers[2].north_km = f64::NAN), "`receivers.north_km`"),
     ];
     for (message, field) in cases {
         assert!(message.contains(field), "{message} does not name {field}");
