@@ -361,15 +361,6 @@ pub enum PipelineError {
         fft_length_min: usize,
     },
 
-    /// The delays of an event give no position.
-    #[error("event `{event}` cannot be located")]
-    NoFix {
-        /// Name of the event.
-        event: String,
-        /// Why not.
-        source: heimdall_geo::GeoError,
-    },
-
     /// A picture of the report could not be encoded.
     #[error("a picture of the report cannot be encoded")]
     Picture(#[source] png::EncodingError),

@@ -45,7 +45,7 @@ pub use hold_out::HoldOutStage;
 pub use import::ImportStage;
 pub use import_tables::ImportTablesStage;
 pub use locate::LocateStage;
-pub(crate) use locate::{LocatedEvent, MeasuredPair};
+pub(crate) use locate::{LocatedEvent, LocatedFix, MeasuredPair};
 pub use log::StageLogs;
 pub(crate) use log::{StageLog, spawn_blocking};
 pub(crate) use process_group::{GROUP_FILE, kill_all, kill_recorded};
@@ -151,11 +151,10 @@ impl StageKind {
             | Self::Import
             | Self::ImportTables
             | Self::Register
-            | Self::Locate
             | Self::Cmd => 1,
             // Worlds have other transmissions, features hold a classical fix, networks take side
-            // inputs and learn from other gains.
-            Self::Simulate | Self::Extract | Self::Split | Self::HoldOut => 2,
+            // inputs and learn from other gains, and events that cannot be located have a reason.
+            Self::Simulate | Self::Extract | Self::Split | Self::HoldOut | Self::Locate => 2,
             // What a network states has another floor.
             // Files say how the events are made that they take.
             Self::Train | Self::Export => 4,

@@ -155,6 +155,7 @@ fn transmitter_is_found_from_three_recordings() {
     assert!(page.contains("north_sea-1") && page.contains("<svg"), "{page}");
 }
 
+/// No fix is an answer: it has a reason, and a page.
 #[test]
 fn two_recordings_give_a_line_and_no_point() {
     let workplace = Workplace::new(PIPELINE);
@@ -162,10 +163,19 @@ fn two_recordings_give_a_line_and_no_point() {
 
     let run = workplace.run(&[]);
 
-    assert_eq!(run.code, 1);
-    let told = run.stderr.contains("two receivers") && run.stderr.contains("line");
-    assert!(told, "{}", run.stderr);
-    assert_eq!(run.json().stages["locate"].state, "failed");
+    let stage = run.done().stages.remove("locate").unwrap();
+    assert!((stage.metrics["no_fix"] - 1.0).abs() < f64::EPSILON, "{:?}", stage.metrics);
+    assert!(!stage.metrics.contains_key("latitude"), "{:?}", stage.metrics);
+    assert!(run.stderr.contains("two receivers give a line"), "{}", run.stderr);
+    let folder = workplace.path("artifacts/fix/locate/fix");
+    let fix = fs::read_to_string(folder.join("fix.json")).unwrap();
+    let fix: serde_json::Value = serde_json::from_str(&fix).unwrap();
+    let event = &fix["events"][0];
+    assert_eq!((&fix["format_version"], &event["status"]), (&2.into(), &"no_fix".into()));
+    assert!(event["reason"].as_str().unwrap().contains("here are 2"), "{event}");
+    assert!(event["fix"].is_null() && event["pairs"][0]["delay"].is_object(), "{event}");
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("There is no fix") && page.contains("<svg"), "{page}");
 }
 
 #[test]

@@ -119,6 +119,76 @@ fn every_method_locates_in_one_command() {
     }
 }
 
+/// Earth-centered coordinates of a point.
+fn space_km(position: &Position, altitude_km: f64) -> [f64; 3] {
+    const ECCENTRICITY_SQUARED: f64 = 0.006_694_379_990_14;
+    let (sin, cos) = position.latitude_deg().to_radians().sin_cos();
+    let (sin_longitude, cos_longitude) = position.longitude_deg().to_radians().sin_cos();
+    let radius_km = 6378.137 / (1.0 - ECCENTRICITY_SQUARED * sin * sin).sqrt();
+    [
+        (radius_km + altitude_km) * cos * cos_longitude,
+        (radius_km + altitude_km) * cos * sin_longitude,
+        (radius_km * (1.0 - ECCENTRICITY_SQUARED) + altitude_km) * sin,
+    ]
+}
+
+/// Writes tables of aircraft at 9 km, up to 110 km away from the receivers at 120 m: exact times
+/// through space, and levels by the slant range.
+fn write_aircraft(folder: &Path, events: usize) {
+    write_tables(folder, 0, 0);
+    let frame = LocalFrame { origin: Position::new(45.0, 8.0).unwrap() };
+    let mut table = "event,latitude,longitude,altitude_m\n".to_owned();
+    let mut measurements = "receiver,event,rss_db,arrival_time_ns\n".to_owned();
+    for event in 0..events {
+        let (sin, cos) = (event as f64).sin_cos();
+        let range_km = 10.0 + 100.0 * chance(event);
+        let local = LocalPosition { east_km: range_km * sin, north_km: range_km * cos };
+        let place = frame.to_position(&local).unwrap();
+        let (latitude, longitude) = (place.latitude_deg(), place.longitude_deg());
+        table += &format!("e{event},{latitude},{longitude},9000\n");
+        for (name, lat, lon) in RECEIVERS {
+            let receiver = space_km(&Position::new(lat, lon).unwrap(), 0.12);
+            let ways_km = space_km(&place, 9.0).into_iter().zip(receiver).map(|(a, b)| a - b);
+            let range_km = ways_km.map(|way_km| way_km * way_km).sum::<f64>().sqrt();
+            let time_ns = (range_km / (0.9997 * SPEED_OF_LIGHT_KM_S) * 1e9).round() as i64;
+            let level_db = 100.0 - 35.0 * range_km.log10();
+            measurements += &format!("\"{name}\",e{event},{level_db},{time_ns}\n");
+        }
+    }
+    fs::write(folder.join("events.csv"), table).unwrap();
+    fs::write(folder.join("measurements.csv"), measurements).unwrap();
+}
+
+/// Aircraft are far outside of the receivers' rectangle, but not beyond their horizon. Without their
+/// altitude, the times of a slant range are those of another place.
+#[test]
+fn altitudes_count_for_times() {
+    let workplace = Workplace::new("");
+    let folder = workplace.path("tables");
+    write_aircraft(&folder, 40);
+    let run = |method| locate(&workplace, &["tables", "--method", method, "--json"]);
+
+    for method in ["tdoa", "fusion"] {
+        let output = run(method);
+
+        let found = comparison(&output);
+        // Rounded to nanoseconds, which the geometry outside multiplies.
+        assert!(median_km(&found) < 0.02, "{method}: {found}");
+        assert!(found["all"]["no_fix"].as_u64().unwrap() <= 4, "{method}: {found}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors.contains("altitudes count for times"), method == "fusion", "{errors}");
+        assert!(!errors.contains("at 0 m"), "{errors}");
+    }
+    let receivers = fs::read_to_string(folder.join("receivers.csv")).unwrap();
+    fs::write(folder.join("receivers.csv"), receivers.replacen(",120", ",", 1)).unwrap();
+    let errors = run("tdoa").stderr;
+    let errors = String::from_utf8_lossy(&errors);
+    assert!(errors.contains("at 0 m") && errors.contains("north"), "{errors}");
+    let events = fs::read_to_string(folder.join("events.csv")).unwrap();
+    fs::write(folder.join("events.csv"), events.replace("altitude_m", "note")).unwrap();
+    assert!(median_km(&comparison(&run("tdoa"))) > 0.1);
+}
+
 #[test]
 fn comparison_is_a_table_by_sets() {
     let workplace = Workplace::new("");

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use heimdall_features::UtcTime;
 use heimdall_geo::{Position, Receiver};
+use tracing::warn;
 
-use super::table::{Row, Table, read_receivers};
+use super::table::{Row, Table, read_receivers_and_gaps};
 use crate::DataError;
 use crate::recording::parse_utc;
 
@@ -16,6 +17,9 @@ const MEASUREMENTS: &str = "measurements.csv";
 
 /// A time has fewer nanoseconds than this, so that the difference of two is in the range of `i128`.
 const NANOSECONDS_MAX: f64 = 1e30;
+
+/// A level is within this, in dB.
+const LEVEL_DB_MAX: f64 = 1000.0;
 
 /// Receivers, and what they measured of events.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +99,8 @@ pub fn read_measurement_tables(folder: &Path) -> Result<MeasurementTables, DataE
 impl MeasurementTables {
     /// Reads the contents of the three files of a folder, as [`read_measurement_tables`] does.
     ///
-    /// `folder` is for messages.
+    /// `folder` is for messages. Where events have altitudes, receivers without one are told by a
+    /// warning: they count as at 0 m.
     ///
     /// # Errors
     ///
@@ -106,8 +111,12 @@ impl MeasurementTables {
         events: &[u8],
         measurements: &[u8],
     ) -> Result<Self, DataError> {
-        let receivers = read_receivers(&folder.join(RECEIVERS), receivers)?;
+        let (receivers, low) = read_receivers_and_gaps(&folder.join(RECEIVERS), receivers)?;
         let mut events = read_events(&folder.join(EVENTS), events)?;
+        if !low.is_empty() && events.iter().any(|event| event.altitude_m.is_some()) {
+            let receivers = low.join(", ");
+            warn!(receivers, "events have an altitude, but these receivers count as at 0 m");
+        }
         read_measurements(&folder.join(MEASUREMENTS), measurements, &receivers, &mut events)?;
         Ok(Self { receivers, events })
     }
@@ -128,7 +137,7 @@ fn read_events(path: &Path, bytes: &[u8]) -> Result<Vec<MeasuredEvent>, DataErro
             waveform: row.cell("waveform").to_owned(),
             time: time_of(&row)?,
             position: row.position()?,
-            altitude_m: row.number("altitude_m", f64::is_finite, "a number of meters")?,
+            altitude_m: row.altitude_m()?,
             measurements: Vec::new(),
         });
     }
@@ -171,7 +180,8 @@ fn read_measurements(
             let expected = "a receiver that no line before has for this event";
             return Err(row.invalid("receiver", expected));
         }
-        let level = |column| row.number(column, f64::is_finite, "a number of decibels");
+        let is_level = |level_db: f64| level_db.abs() <= LEVEL_DB_MAX;
+        let level = |column| row.number(column, is_level, "a number of decibels within ±1000");
         measurements.push(Measurement {
             receiver,
             rss_db: level("rss_db")?,
@@ -347,12 +357,15 @@ mod tests {
             ("event,latitude,longitude\n1,95,7\n", good, EVENTS, 2, "latitude", "95"),
             ("event,latitude,longitude\n1,45,\n", good, EVENTS, 2, "longitude", ""),
             ("event,altitude_m\n1,high\n", good, EVENTS, 2, "altitude_m", "high"),
+            ("event,altitude_m\n1,-2e8\n", good, EVENTS, 2, "altitude_m", "-2e8"),
             ("event,time\n1,2022-07-05 10:51\n", good, EVENTS, 2, "time", "2022-07-05 10:51"),
             (events, "event,receiver\n1,a\n3,a\n", MEASUREMENTS, 3, "event", "3"),
             (events, "event,receiver\n1,c\n", MEASUREMENTS, 2, "receiver", "c"),
             (events, "event,receiver\n1,a\n2,a\n1,a\n", MEASUREMENTS, 4, "receiver", "a"),
             (events, "event,receiver,rss_db\n1,a,loud\n", MEASUREMENTS, 2, "rss_db", "loud"),
             (events, "event,receiver,snr_db\n1,a,NaN\n", MEASUREMENTS, 2, "snr_db", "NaN"),
+            (events, "event,receiver,snr_db\n1,a,1e200\n", MEASUREMENTS, 2, "snr_db", "1e200"),
+            (events, "event,receiver,noise_db\n1,a,-1001\n", MEASUREMENTS, 2, "noise_db", "-1001"),
             (
                 events,
                 "event,receiver,arrival_time_ns\n1,a,soon\n",

@@ -10,6 +10,9 @@ use crate::DataError;
 /// Height of an antenna of which nothing is said, in m.
 pub(super) const ANTENNA_HEIGHT_M_DEFAULT: f64 = 10.0;
 
+/// An altitude is within this, in m: a satellite may be that high, and squares stay numbers.
+const ALTITUDE_M_MAX: f64 = 1e8;
+
 /// A transmitter that may be heard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownSource {
@@ -30,12 +33,24 @@ pub struct KnownSource {
 ///
 /// [`DataError::Table`], [`DataError::MissingColumn`] and [`DataError::Cell`], with the line.
 pub fn read_receivers(path: &Path, bytes: &[u8]) -> Result<Vec<Receiver>, DataError> {
+    Ok(read_receivers_and_gaps(path, bytes)?.0)
+}
+
+/// Reads receivers, and lists the names of those whose altitude is not told.
+pub(super) fn read_receivers_and_gaps(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(Vec<Receiver>, Vec<String>), DataError> {
     let table = Table::read(path, bytes, &["receiver", "latitude", "longitude"])?;
     let mut receivers: Vec<Receiver> = Vec::new();
+    let mut without_altitude = Vec::new();
     for row in table.rows() {
         let name = row.name("receiver", |name| receivers.iter().any(|other| other.name == name))?;
         let position = row.position()?.ok_or_else(|| row.invalid("latitude", "a number"))?;
-        let altitude_m = row.number("altitude_m", f64::is_finite, "a number of meters")?;
+        let altitude_m = row.altitude_m()?;
+        if altitude_m.is_none() {
+            without_altitude.push(name.clone());
+        }
         let antenna_height_m =
             row.number("antenna_height_m", |height_m| height_m >= 0.0, "a height in meters")?;
         receivers.push(Receiver {
@@ -45,7 +60,7 @@ pub fn read_receivers(path: &Path, bytes: &[u8]) -> Result<Vec<Receiver>, DataEr
             antenna_height_m: antenna_height_m.unwrap_or(ANTENNA_HEIGHT_M_DEFAULT),
         });
     }
-    Ok(receivers)
+    Ok((receivers, without_altitude))
 }
 
 /// Reads a table `source,frequency_hz,latitude,longitude`, of which the last two may be empty.
@@ -157,6 +172,12 @@ impl Row<'_> {
             Ok(number) if number.is_finite() && rule(number) => Ok(Some(number)),
             _ => Err(self.invalid(column, expected)),
         }
+    }
+
+    /// The altitude of a line; `None` where the cell is empty.
+    pub(super) fn altitude_m(&self) -> Result<Option<f64>, DataError> {
+        let is_altitude = |altitude_m: f64| altitude_m.abs() <= ALTITUDE_M_MAX;
+        self.number("altitude_m", is_altitude, "an altitude in meters, within ±100000 km")
     }
 
     /// The position of a line; `None` where both of its cells are empty.

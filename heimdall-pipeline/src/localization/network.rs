@@ -132,6 +132,12 @@ impl Network {
             };
             warn!("no line of `measurements.csv` has a value of `{missing}`: {is}");
         }
+        let is_high = tables.events.iter().any(|event| event.altitude_m.is_some());
+        if is_high && has_levels && matches!(method, Method::Level | Method::Fusion) {
+            warn!(
+                "levels are taken for those of transmitters on the ground: altitudes count for times"
+            );
+        }
         let missing = match method {
             Method::Tdoa if !has_times => "arrival_time_ns",
             Method::Fusion if !has_times && !has_levels => "rss_db`, `snr_db` or `arrival_time_ns",
@@ -166,7 +172,7 @@ impl Network {
             let highest_m = altitudes_m.fold(0.0, f64::max);
             let near_km = if diagonal_km > 0.0 { diagonal_km / 2.0 } else { MARGIN_KM_MAX };
             match options.method {
-                Method::Tdoa if highest_m > 0.0 => HORIZON_KM * highest_m.sqrt(),
+                Method::Tdoa | Method::Fusion if highest_m > 0.0 => HORIZON_KM * highest_m.sqrt(),
                 _ => near_km.min(MARGIN_KM_MAX),
             }
         });

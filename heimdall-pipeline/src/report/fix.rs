@@ -1,11 +1,11 @@
 //! The page of a fix: where the transmitter is, on a map, and the delays that say so.
 
-use heimdall_geo::{Ellipse, LocalFrame, LocalPosition};
+use heimdall_geo::{Ellipse, LocalFrame, LocalPosition, Position};
 
 use super::map::Map;
 use super::page::Page;
 use crate::PipelineError;
-use crate::stage::{LocatedEvent, MeasuredPair};
+use crate::stage::{LocatedEvent, LocatedFix, MeasuredPair};
 
 /// Corners of a drawn ellipse.
 const OUTLINE_POINTS: usize = 72;
@@ -21,15 +21,17 @@ pub(crate) fn fix_page(pipeline: &str, events: &[LocatedEvent]) -> Result<String
         page.heading(&event.event);
         page.paragraph(&verdict(event));
         page.figure(
-            &map(event, false)?.to_svg(),
-            "The receivers (triangles), the fix (red), and \
+            &network_map(event)?.to_svg(),
+            "The receivers (triangles), the fix and other positions that the delays allow (red), and \
             the true position (green) where it is known.",
         );
-        page.figure(
-            &map(event, true)?.to_svg(),
-            "The surroundings of the fix, with the ellipse \
-            that holds the transmitter with 95 % probability.",
-        );
+        if let Some(fix) = &event.fix {
+            page.figure(
+                &near_map(event, fix).to_svg(),
+                "The surroundings of the fix, with the ellipse \
+                that holds the transmitter with 95 % probability.",
+            );
+        }
         page.table(&delay_table(&event.pairs));
         page.note(
             "A delay is the arrival at the second receiver minus the arrival at the first. \
@@ -42,70 +44,76 @@ pub(crate) fn fix_page(pipeline: &str, events: &[LocatedEvent]) -> Result<String
 
 /// The result in sentences.
 fn verdict(event: &LocatedEvent) -> String {
-    let (fix, Ellipse { semi_major_km, semi_minor_km, azimuth_deg }) =
-        (&event.fix, event.region_95);
+    let Some(fix) = &event.fix else {
+        return format!("There is no fix: {}.", event.reason.as_deref().unwrap_or_default());
+    };
+    let Ellipse { semi_major_km, semi_minor_km, azimuth_deg } = fix.region_95;
     let mut text = format!(
-        "The transmitter is at {:.4}, {:.4}. The 95 % ellipse has semi-axes of {semi_major_km:.2} \
-         and {semi_minor_km:.2} km, the longer one at {azimuth_deg:.0}° from north, and an area of \
+        "The transmitter is at {}. The 95 % ellipse has semi-axes of {semi_major_km:.2} and \
+         {semi_minor_km:.2} km, the longer one at {azimuth_deg:.0}° from north, and an area of \
          {:.1} km².",
-        fix.position.latitude_deg(),
-        fix.position.longitude_deg(),
-        event.region_95.area_km2()
+        degrees(&fix.estimate.position),
+        fix.region_95.area_km2()
     );
-    if let Some(truth) = event.truth {
+    if let (Some(position), Some(truth)) = (&event.truth, fix.truth) {
         text += &format!(
-            " The true position is {:.4}, {:.4}: the fix is {:.2} km off, and the ellipse {} it.",
-            truth.position.latitude_deg(),
-            truth.position.longitude_deg(),
+            " The true position is {}: the fix is {:.2} km off, and the ellipse {} it.",
+            degrees(position),
             truth.error_km,
             if truth.in_region_95 { "contains" } else { "does not contain" }
         );
     }
-    if !fix.alternatives.is_empty() {
-        let others: Vec<String> = fix
-            .alternatives
-            .iter()
-            .map(|p| format!("{:.4}, {:.4}", p.latitude_deg(), p.longitude_deg()))
-            .collect();
+    if !event.alternatives.is_empty() {
+        let others: Vec<String> =
+            event.alternatives.iter().map(|other| degrees(&other.estimate.position)).collect();
         text += &format!(" The delays fit about as well at {}.", others.join("; "));
     }
     text
 }
 
-/// The whole network, or the surroundings of the fix alone.
-fn map(event: &LocatedEvent, near: bool) -> Result<Map, PipelineError> {
-    let frame = if near {
-        LocalFrame { origin: event.fix.position }
-    } else {
-        let positions: Vec<_> = event.receivers.iter().map(|receiver| receiver.position).collect();
-        LocalFrame::centered_on(&positions)?
-    };
-    let estimate = frame.to_local(&event.fix.position);
-    let outline = event.region_95.outline(LocalPosition::default(), OUTLINE_POINTS);
-    let truth = event.truth.map(|truth| frame.to_local(&truth.position));
+fn degrees(position: &Position) -> String {
+    format!("{:.4}, {:.4}", position.latitude_deg(), position.longitude_deg())
+}
+
+/// The receivers, and all positions.
+fn network_map(event: &LocatedEvent) -> Result<Map, PipelineError> {
+    let positions: Vec<_> = event.receivers.iter().map(|receiver| receiver.position).collect();
+    let frame = LocalFrame::centered_on(&positions)?;
+    let fixes = || event.fix.iter().chain(&event.alternatives);
+    let truth = event.truth.map(|truth| frame.to_local(&truth));
+    let best = event.fix.as_ref().map(|fix| frame.to_local(&fix.estimate.position));
     Ok(Map {
-        receivers: if near {
-            Vec::new()
-        } else {
-            let place = |receiver: &heimdall_geo::Receiver| frame.to_local(&receiver.position);
-            event.receivers.iter().map(|r| (r.name.clone(), place(r))).collect()
-        },
+        receivers: event
+            .receivers
+            .iter()
+            .map(|receiver| (receiver.name.clone(), frame.to_local(&receiver.position)))
+            .collect(),
         truths: truth.into_iter().collect(),
-        estimates: vec![estimate],
-        // In the large map the ellipse may be smaller than a dot, but it stands where it is.
-        ellipses: vec![
-            outline
-                .iter()
-                .map(|corner| LocalPosition {
-                    east_km: estimate.east_km + corner.east_km,
-                    north_km: estimate.north_km + corner.north_km,
-                })
-                .collect(),
-        ],
-        errors: truth.map(|truth| (truth, estimate)).into_iter().collect(),
-        shown: if near { outline } else { Vec::new() },
+        estimates: fixes().map(|fix| frame.to_local(&fix.estimate.position)).collect(),
+        // An ellipse may be smaller than a dot here, but it stands where it is.
+        ellipses: fixes()
+            .map(|fix| {
+                fix.region_95.outline(frame.to_local(&fix.estimate.position), OUTLINE_POINTS)
+            })
+            .collect(),
+        errors: truth.zip(best).into_iter().collect(),
         ..Map::default()
     })
+}
+
+/// The surroundings of a fix alone.
+fn near_map(event: &LocatedEvent, fix: &LocatedFix) -> Map {
+    let frame = LocalFrame { origin: fix.estimate.position };
+    let outline = fix.region_95.outline(LocalPosition::default(), OUTLINE_POINTS);
+    let truth = event.truth.map(|truth| frame.to_local(&truth));
+    Map {
+        truths: truth.into_iter().collect(),
+        estimates: vec![LocalPosition::default()],
+        ellipses: vec![outline.clone()],
+        errors: truth.map(|truth| (truth, LocalPosition::default())).into_iter().collect(),
+        shown: outline,
+        ..Map::default()
+    }
 }
 
 fn delay_table(pairs: &[MeasuredPair]) -> Vec<Vec<String>> {

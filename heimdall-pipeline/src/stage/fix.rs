@@ -119,7 +119,8 @@ impl FixSolver {
             .collect();
 
         let Self { config, receivers, region, frame } = self;
-        let fix = locate_by_delays(receivers, &delays, region, &config.solver).ok()?;
+        let location = locate_by_delays(receivers, &delays, region, &config.solver).ok()?;
+        let fix = location.best()?;
         let local = frame.to_local(&fix.position);
         let covariance = fix.covariance;
         // The plane at the fix and that of the network differ by less than the deviations.
@@ -127,7 +128,7 @@ impl FixSolver {
             position_km: [local.east_km as f32, local.north_km as f32],
             covariance_km2: [covariance.east_km2, covariance.east_north_km2, covariance.north_km2]
                 .map(|km2| km2 as f32),
-            ambiguous: !fix.alternatives.is_empty(),
+            ambiguous: !location.alternatives().is_empty(),
         };
         fix.is_valid().then_some(fix)
     }

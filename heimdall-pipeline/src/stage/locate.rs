@@ -7,8 +7,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use heimdall_data::{EventEntry, Recordings};
 use heimdall_features::{DelayConfig, DelayEstimate, IqRecording, measure_delay};
 use heimdall_geo::{
-    DelayFix, DelaySolverConfig, Ellipse, LocalFrame, PairDelay, Position, Receiver, Region,
-    SPEED_OF_LIGHT_KM_S, locate_by_delays, mahalanobis_squared_at,
+    DelayFix, DelaySolverConfig, Ellipse, GeoError, LocalFrame, Location, PairDelay, Position,
+    Receiver, Region, SPEED_OF_LIGHT_KM_S, locate_by_delays, mahalanobis_squared_at,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::report::fix_page;
 use crate::stage::{StageContext, StageOutput, spawn_blocking};
 
 /// Version of `fix.json`.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Time by which a delay may exceed that of light between the receivers: the ground wave and the
 /// receivers' filters take a little longer.
@@ -56,11 +56,26 @@ pub(crate) struct LocatedEvent {
     pub(crate) receivers: Vec<Receiver>,
     /// What the recordings of two receivers say, or why they say nothing.
     pub(crate) pairs: Vec<MeasuredPair>,
-    /// The position.
-    pub(crate) fix: DelayFix,
-    /// The region that holds the transmitter with 95 % probability.
+    /// `fix`, `ambiguous` or `no_fix`.
+    pub(crate) status: &'static str,
+    /// Why there is no fix.
+    pub(crate) reason: Option<String>,
+    /// The most likely position, where there is a fix.
+    pub(crate) fix: Option<LocatedFix>,
+    /// Other positions that the delays do not rule out, the most likely one first.
+    pub(crate) alternatives: Vec<LocatedFix>,
+    /// The true position, where it is known.
+    pub(crate) truth: Option<Position>,
+}
+
+/// A position, and how it compares with the truth.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LocatedFix {
+    /// The position, and how well it explains the delays.
+    pub(crate) estimate: DelayFix,
+    /// The region around it that holds the transmitter with 95 % probability, if this is the place.
     pub(crate) region_95: Ellipse,
-    /// The true position, where it is known, and how the fix compares.
+    /// How it compares with the true position, where that is known.
     pub(crate) truth: Option<ComparedTruth>,
 }
 
@@ -97,9 +112,7 @@ pub(crate) struct Delay {
 /// How a fix compares with the truth.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ComparedTruth {
-    /// Where the transmitter was.
-    pub(crate) position: Position,
-    /// Distance from there to the fix, along the geodesic, in km.
+    /// Distance from one to the other, along the geodesic, in km.
     pub(crate) error_km: f64,
     /// Whether it lies in the region of 95 %.
     pub(crate) in_region_95: bool,
@@ -117,12 +130,12 @@ impl LocateStage {
         Ok(())
     }
 
-    /// Writes `fix.json` and `report.html`.
+    /// Writes `fix.json` and `report.html`: of events that cannot be located, the reason.
     ///
     /// # Errors
     ///
-    /// Whatever keeps an event from being located, above all fewer than three receivers: the stage
-    /// has no result then.
+    /// Stops at the first recording that cannot be read, and at an event of a receiver that is not in
+    /// the catalog.
     pub(crate) async fn run(&self, context: &StageContext) -> Result<StageOutput, PipelineError> {
         let recordings = Recordings::open(context.input("recordings")).await?;
         let network = recordings.catalog().receivers().await?;
@@ -179,19 +192,25 @@ impl LocateStage {
             pairs.push(MeasuredPair::new(&receivers[first], &receivers[second], estimate));
         }
         let positions: Vec<Position> = receivers.iter().map(|receiver| receiver.position).collect();
-        let fix = locate_by_delays(&positions, &delays, &self.region, &self.solver)
-            .map_err(|source| PipelineError::NoFix { event: event.id.clone(), source })?;
-        let region_95 = Ellipse::of(&fix.covariance, 0.95)?;
-        let truth = event.position.map(|position| {
-            let offset = LocalFrame { origin: fix.position }.to_local(&position);
-            ComparedTruth {
-                position,
-                error_km: fix.position.distance_km(&position),
-                in_region_95: fix.covariance.mahalanobis_squared(offset)
-                    <= mahalanobis_squared_at(0.95),
-            }
-        });
-        Ok(LocatedEvent { event: event.id.clone(), receivers, pairs, fix, region_95, truth })
+        let location = locate_by_delays(&positions, &delays, &self.region, &self.solver)?;
+        let compared = |fix: &DelayFix| LocatedFix::of(fix, event.position.as_ref());
+        let reason = match &location {
+            Location::NoFix(reason) => Some(reason.to_string()),
+            Location::Fix(_) | Location::Ambiguous { .. } => None,
+        };
+        if let Some(reason) = &reason {
+            warn!(event = event.id, reason, "no fix");
+        }
+        Ok(LocatedEvent {
+            event: event.id.clone(),
+            receivers,
+            pairs,
+            status: location.status(),
+            reason,
+            fix: location.best().map(compared).transpose()?,
+            alternatives: location.alternatives().iter().map(compared).collect::<Result<_, _>>()?,
+            truth: event.position,
+        })
     }
 
     async fn write(
@@ -208,6 +227,21 @@ impl LocateStage {
             tokio::fs::write(&path, content).await.map_err(PipelineError::io("write", &path))?;
         }
         Ok(())
+    }
+}
+
+impl LocatedFix {
+    fn of(fix: &DelayFix, truth: Option<&Position>) -> Result<Self, GeoError> {
+        let truth = truth.map(|position| {
+            let offset = LocalFrame { origin: fix.position }.to_local(position);
+            let squared = fix.covariance.mahalanobis_squared(offset);
+            ComparedTruth {
+                error_km: fix.position.distance_km(position),
+                in_region_95: squared <= mahalanobis_squared_at(0.95),
+            }
+        });
+        let region_95 = Ellipse::of(&fix.covariance, 0.95)?;
+        Ok(Self { estimate: fix.clone(), region_95, truth })
     }
 }
 
@@ -250,36 +284,57 @@ fn receivers_of(event: &EventEntry, network: &[Receiver]) -> Result<Vec<Receiver
     receivers.collect()
 }
 
-/// The figures of the fixes: under plain names for a single event, else under `EVENT.name`.
+/// The figures of the fixes: under plain names for a single event, else under `EVENT.name`; and how
+/// many events have which status.
 fn summary(events: &[LocatedEvent]) -> StageOutput {
-    let mut metrics = BTreeMap::new();
+    let mut metrics: BTreeMap<String, f64> = ["fix", "ambiguous", "no_fix"]
+        .map(|status| (status.to_owned(), count(events, status) as f64))
+        .into();
     for event in events {
+        let Some(LocatedFix { estimate, region_95, truth }) = &event.fix else { continue };
         let prefix = if events.len() == 1 { String::new() } else { format!("{}.", event.event) };
         let mut put = |name: &str, value: f64| metrics.insert(format!("{prefix}{name}"), value);
-        put("latitude", event.fix.position.latitude_deg());
-        put("longitude", event.fix.position.longitude_deg());
-        put("region_95_area_km2", event.region_95.area_km2());
-        put("alternatives", event.fix.alternatives.len() as f64);
-        if let Some(truth) = event.truth {
+        put("latitude", estimate.position.latitude_deg());
+        put("longitude", estimate.position.longitude_deg());
+        put("region_95_area_km2", region_95.area_km2());
+        put("alternatives", event.alternatives.len() as f64);
+        if let Some(truth) = truth {
             put("error_km", truth.error_km);
             put("region_95_contains_truth", f64::from(u8::from(truth.in_region_95)));
         }
     }
     let headline = match events {
-        [LocatedEvent { fix, region_95, truth, .. }] => {
-            let Ellipse { semi_major_km, semi_minor_km, azimuth_deg } = region_95;
-            let error = truth.map_or_else(String::new, |truth| {
-                let contains = if truth.in_region_95 { "contains" } else { "misses" };
-                format!(" · error {:.2} km, the ellipse {contains} the truth", truth.error_km)
-            });
-            format!(
-                "{:.4}, {:.4} · 95 % ellipse {semi_major_km:.1} × {semi_minor_km:.1} km at \
-                 {azimuth_deg:.0}°{error}",
-                fix.position.latitude_deg(),
-                fix.position.longitude_deg()
-            )
+        [event] => headline(event),
+        _ => {
+            let no_fix = count(events, "no_fix");
+            format!("{} of {} events located", events.len() - no_fix, events.len())
         }
-        _ => format!("{} events located", events.len()),
     };
     StageOutput { metrics, headline: Some(headline) }
+}
+
+fn count(events: &[LocatedEvent], status: &str) -> usize {
+    events.iter().filter(|event| event.status == status).count()
+}
+
+/// What came of a single event.
+fn headline(event: &LocatedEvent) -> String {
+    let Some(LocatedFix { estimate, region_95, truth }) = &event.fix else {
+        return format!("no fix: {}", event.reason.as_deref().unwrap_or_default());
+    };
+    let Ellipse { semi_major_km, semi_minor_km, azimuth_deg } = region_95;
+    let error = truth.map_or_else(String::new, |truth| {
+        let contains = if truth.in_region_95 { "contains" } else { "misses" };
+        format!(" · error {:.2} km, the ellipse {contains} the truth", truth.error_km)
+    });
+    let others = match event.alternatives.len() {
+        0 => String::new(),
+        others => format!(" · or at one of {others} other places"),
+    };
+    format!(
+        "{:.4}, {:.4} · 95 % ellipse {semi_major_km:.1} × {semi_minor_km:.1} km at \
+         {azimuth_deg:.0}°{others}{error}",
+        estimate.position.latitude_deg(),
+        estimate.position.longitude_deg()
+    )
 }
