@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use heimdall_features::IqRecording;
+use heimdall_features::{ClockQuality, IqRecording};
 use num_complex::Complex32;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -13,7 +13,7 @@ use object_store::path::Path as ObjectPath;
 use tokio::fs;
 
 use super::layout::Layout;
-use super::metadata::RecordingMetadata;
+use super::metadata::{FileFormat, RecordingMetadata};
 use super::options::ReadOptions;
 use super::quality::SampleCheck;
 use super::raw::{self, RawType};
@@ -69,7 +69,8 @@ pub(super) struct Opened {
 /// }
 /// ```
 ///
-/// `datatype` is for raw files, with the names of [`RawType::from_name`]. In the sidecar of an array
+/// A `clock` that is disciplined makes the milliseconds that a WAV file is stamped with no better: it
+/// takes a `start` beside it. `datatype` is for raw files, with the names of [`RawType::from_name`]. In the sidecar of an array
 /// of several receivers, `receivers` lists one name for each. SigMF has fields of its own for all
 /// of this, and no sidecar.
 #[derive(Clone, Debug)]
@@ -158,6 +159,17 @@ impl IqFile {
             return Err(DataError::UnknownFormat { file: source.file });
         };
         sidecar.name_receiver(&source, options.channel.unwrap_or(0), &mut opened.metadata)?;
+        let is_disciplined = matches!(options.clock, Some(ClockQuality::Disciplined { .. }));
+        let RecordingMetadata { format, start, .. } = &opened.metadata;
+        // Its stamp is good to a millisecond, however good the clock was.
+        if *format == FileFormat::Wav
+            && start.is_some()
+            && is_disciplined
+            && options.start.is_none()
+        {
+            let expected = "told together with a clock that is disciplined";
+            return Err(source.malformed("its start", expected, "the millisecond in the file"));
+        }
         Self::finish(source, opened, &options)
     }
 

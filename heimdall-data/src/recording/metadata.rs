@@ -101,8 +101,8 @@ pub struct RecordingMetadata {
     pub named_start: Option<UtcTime>,
     /// Time stamps, where every block of samples has one.
     pub stamps: Option<StampQuality>,
-    /// Gaps in time and changes of frequency, at which the file falls into runs; one of these
-    /// runs can be read.
+    /// Gaps in time and changes of frequency, gain or clock, at which the file falls into runs; one of
+    /// these runs can be read.
     pub gap_count: usize,
     /// Samples that are in the file, but not in the run that can be read.
     pub dropped_sample_count: u64,

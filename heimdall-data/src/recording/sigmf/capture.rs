@@ -33,7 +33,12 @@ struct Run {
 /// Finds the samples of the run that is to be read: the longest, or the one that was chosen.
 ///
 /// A run ends where samples were lost (by `core:global_index`, or by time stamps that are more
-/// than 1 ms and 100 ppm off), and where the frequency changes.
+/// than 1 ms and 100 ppm off), and where frequency, gain or clock change. Its place is that of its
+/// first capture.
+///
+/// Time and rate of a run are those of its first stamp and of the header. No line is fitted to later
+/// stamps, which tell gaps only: the standard does not say how good they are, programs round them to
+/// milliseconds or worse, and a rate that is good to some millionths would be lost to them.
 pub(super) fn arrange(
     meta: Meta,
     dataset: Range<u64>,
@@ -81,7 +86,7 @@ pub(super) fn arrange(
         center_frequency_hz: first.frequency_hz,
         start: start_of(&run.captures, meta.sample_rate_hz),
         clock: first.clock.unwrap_or(ClockQuality::Unknown),
-        gain: first.gain,
+        gain: run.captures.iter().find_map(|placed| placed.capture.gain),
         receiver: meta.receiver,
         antenna_height_m: meta.antenna_height_m,
         place: first.place,
@@ -154,9 +159,18 @@ fn follows(before: &[Placed], next: &Capture, sample_rate_hz: Option<f64>) -> bo
         (None, None) => true,
         _ => false,
     };
+    // What one capture says holds until another says something else.
+    let gain = before.iter().find_map(|placed| placed.capture.gain);
+    let same_gain = gain.zip(next.gain).is_none_or(|(gain, next)| gain == next);
+    let clock = before.iter().find_map(|placed| placed.capture.clock);
+    let same_clock = next.clock.is_none_or(|next| clock == Some(next));
     let sample_count = next.sample_start - last.sample_start;
     let nothing_lost = next.global_index.checked_sub(last.global_index) == Some(sample_count);
-    same_frequency && nothing_lost && stamps_agree(before, next, sample_rate_hz)
+    same_frequency
+        && same_gain
+        && same_clock
+        && nothing_lost
+        && stamps_agree(before, next, sample_rate_hz)
 }
 
 /// Whether the time stamp of a capture is that which the last one before it leads to.

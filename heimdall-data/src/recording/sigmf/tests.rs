@@ -169,6 +169,54 @@ fn gaps_and_changes_of_frequency_end_a_run() {
     }
 }
 
+/// The first and the third run have two captures each. What one of them does not say has not changed.
+#[test]
+fn changes_of_gain_and_clock_end_a_run() {
+    let disciplined = json!({ "kind": "disciplined", "sigma_s": 1e-7 });
+    let meta = meta(json!([
+        { "core:sample_start": 0, "capture_details:gain": 10 },
+        { "core:sample_start": 2 },
+        { "core:sample_start": 4, "capture_details:gain": 20 },
+        { "core:sample_start": 5, "heimdall:clock": disciplined },
+        { "core:sample_start": 7, "heimdall:clock": disciplined, "capture_details:gain": 20 },
+    ]));
+    let run = |run| {
+        let options = ReadOptions { run: Some(run), ..ReadOptions::default() };
+        block_on(open_with(meta.to_string().as_bytes(), data(10), &options)).unwrap()
+    };
+    let gain = |file: &IqFile| match file.metadata().gain {
+        Some(Gain::Fixed { gain_db }) => gain_db,
+        other => panic!("{other:?}"),
+    };
+
+    assert_eq!((read(&run(0)), read(&run(1))), (vec![0, 1, 2, 3], vec![4]));
+    for (index, gain_db) in [(0, 10.0), (1, 20.0), (2, 20.0)] {
+        assert!((gain(&run(index)) - gain_db).abs() < 1e-12, "run {index}");
+    }
+    assert_eq!(run(0).metadata().gap_count, 2);
+    assert_eq!(run(1).metadata().clock, ClockQuality::Unknown);
+    assert_eq!(run(2).metadata().clock, ClockQuality::Disciplined { sigma_s: 1e-7 });
+}
+
+/// A place of the whole recording is that of each capture without one.
+#[test]
+fn place_of_all_captures_is_that_of_those_without_one() {
+    let point = |east: f64| json!({ "type": "Point", "coordinates": [east, 46.25] });
+    let place = |longitude| {
+        Some(Place { position: Position::new(46.25, longitude).unwrap(), altitude_m: None })
+    };
+    for (captures, expected) in [
+        (json!([]), place(8.5)),
+        (json!([{ "core:sample_start": 0 }]), place(8.5)),
+        (json!([{ "core:sample_start": 0, "core:geolocation": point(9.0) }]), place(9.0)),
+    ] {
+        let mut meta = meta(captures);
+        meta["global"]["core:geolocation"] = point(8.5);
+
+        assert_eq!(open(&meta, data(4)).unwrap().metadata().place, expected);
+    }
+}
+
 #[test]
 fn part_of_a_longer_recording_counts_from_its_offset() {
     let mut meta = meta(json!([{ "core:sample_start": 100 }, { "core:sample_start": 102,

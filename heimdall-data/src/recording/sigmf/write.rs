@@ -44,6 +44,8 @@ pub struct SigmfExport {
 /// - [`DataError::Write`] if a file cannot be written.
 /// - [`DataError::UnknownReceiver`] if the catalog does not have the receiver of a recording.
 /// - [`DataError::Unsupported`] for times beyond the year 9999, which the standard cannot tell.
+/// - [`DataError::DigestMismatch`] if a recording is not the one that was stored: a hash is written
+///   for samples that are right.
 /// - Those of [`Recordings::open_recording`] and of the catalog.
 ///
 /// # References
@@ -68,6 +70,7 @@ pub async fn export_sigmf(
                 known: "those of the catalog".to_owned(),
             })?;
             let file = recordings.open_recording(entry).await?;
+            check_digest(entry, &file).await?;
             streams.push(write_recording(folder, event, entry, receiver, &file).await?);
         }
         export.recordings += streams.len();
@@ -76,6 +79,25 @@ pub async fn export_sigmf(
         write_new(&path, text_of(&collection_of(event, streams)?)).await?;
     }
     Ok(export)
+}
+
+/// Refuses a recording whose bytes are not those that were stored.
+async fn check_digest(entry: &RecordingEntry, file: &IqFile) -> Result<(), DataError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut content = file.as_is();
+    while let Some(bytes) = content.next_bytes().await? {
+        hasher = compute(move || {
+            hasher.update(&bytes);
+            hasher
+        })
+        .await;
+    }
+    let actual = hasher.finalize().to_hex().to_string();
+    if actual != entry.digest {
+        let (key, expected) = (entry.object.clone(), entry.digest.clone());
+        return Err(DataError::DigestMismatch { key, expected, actual });
+    }
+    Ok(())
 }
 
 /// Writes the two files of a recording, and returns its name and the hash of its metadata.

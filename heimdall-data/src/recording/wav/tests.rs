@@ -72,6 +72,29 @@ fn samples_time_and_frequency_are_read() {
     assert_eq!(wav.recording.clock, ClockQuality::Unknown, "milliseconds are no good for delays");
 }
 
+/// A good clock makes no good time of a stamp in milliseconds: it takes a start that is told with it.
+#[test]
+fn clock_without_a_start_does_not_make_milliseconds_good_for_delays() {
+    let clock = Some(ClockQuality::Disciplined { sigma_s: 1e-7 });
+    let start = Some(UtcTime { seconds: 1_620_097_321, nanoseconds: 250_123_456 });
+    let open = |options: ReadOptions| {
+        block_on(IqFile::from_bytes("x.wav", ordinary(), &options))
+            .map(|file| (file.metadata().start, file.metadata().clock))
+    };
+
+    let refused = open(ReadOptions { clock, ..ReadOptions::default() });
+    let told = open(ReadOptions { clock, start, ..ReadOptions::default() }).unwrap();
+    let unknown = Some(ClockQuality::Unknown);
+    let coarse = open(ReadOptions { clock: unknown, ..ReadOptions::default() }).unwrap();
+
+    match refused {
+        Err(DataError::Malformed { place, .. }) => assert_eq!(place, "its start"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(told, (start, ClockQuality::Disciplined { sigma_s: 1e-7 }));
+    assert_eq!(coarse.1, ClockQuality::Unknown);
+}
+
 #[test]
 fn chunks_may_come_in_any_order_and_be_of_odd_length() {
     let list = chunk(b"LIST", 3, b"abc");
