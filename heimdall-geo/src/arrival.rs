@@ -238,7 +238,14 @@ impl ArrivalSolver {
         arrivals: &[Arrival],
         altitude_m: Option<f64>,
     ) -> Result<PreparedArrivals<'_>, GeoError> {
-        Ok(PreparedArrivals { solver: self, timing: self.timing(arrivals, altitude_m)? })
+        let timing = self.timing(arrivals, altitude_m)?;
+        let optima = self.optima(&timing);
+        let location = match self.distinct_places(arrivals) {
+            ..PLACES_MIN => None,
+            _ => Some(self.judge(&timing, optima.clone())),
+        };
+        let answers = location.iter().flat_map(Location::places).copied().collect();
+        Ok(PreparedArrivals { solver: self, timing, optima, answers })
     }
 
     /// Searches from all starts.
@@ -362,6 +369,10 @@ impl ArrivalSolver {
 pub(crate) struct PreparedArrivals<'a> {
     solver: &'a ArrivalSolver,
     timing: Timing,
+    /// Where searches end, within the grid of the solver and beyond it.
+    optima: Vec<Optimum>,
+    /// The places that the times alone lead to.
+    answers: Vec<Estimate>,
 }
 
 impl PreparedArrivals<'_> {
@@ -376,12 +387,22 @@ impl PreparedArrivals<'_> {
         }
     }
 
+    /// The places that the times alone lead to, the most likely one first, with the covariances of
+    /// [`ArrivalSolver::locate`] less the position's own floor.
+    pub(crate) fn answers(&self) -> &[Estimate] {
+        &self.answers
+    }
+
+    /// The smallest standard deviation of a time, in km of the way of the signal.
+    pub(crate) fn sigma_km_min(&self) -> f64 {
+        self.timing.sigma_km_min()
+    }
+
     /// Whether a place beyond a grid explains the times so much better than one with this
     /// [`PreparedArrivals::misfit_nats`] that the latter is no alternative to it.
     pub(crate) fn lead_out_of(&self, grid: &PlaneGrid, misfit_nats: f64) -> bool {
         let excess_max = -self.solver.config.alternative_likelihood_min.ln();
-        let mut optima = self.solver.optima(&self.timing).into_iter();
-        optima.any(|optimum| {
+        self.optima.iter().any(|optimum| {
             !grid.contains(&optimum.place) && misfit_nats - optimum.misfit > excess_max
         })
     }

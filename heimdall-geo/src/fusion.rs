@@ -1,5 +1,7 @@
 //! One probability of levels and arrival times together.
 
+use std::f64::consts::TAU;
+
 use crate::Ambiguity;
 use crate::Arrival;
 use crate::ArrivalSolver;
@@ -33,7 +35,8 @@ const ARRIVALS_MIN: usize = 2;
 /// The logarithms of both likelihoods are added on the grid of `levels`, and those cells that hold
 /// the probability are divided into finer ones until the peaks are resolved: a level tells tens of
 /// kilometers, a time tens of meters. On a coarse grid the way across half a cell counts as an error
-/// of the times. Two arrival times, which give a hyperbola and no place, count too.
+/// of the times; where that is what spreads a peak, the answer of the times alone takes its place. Two
+/// arrival times, which give a hyperbola and no place, count too.
 ///
 /// With fewer than two arrival times the answer is that of the levels; where nothing is heard, that
 /// of the arrival times.
@@ -127,22 +130,37 @@ impl Search<'_> {
                     peaks.extend(self.posterior(finer).iter().flat_map(|finer| self.peaks(finer)));
                 }
                 _ => {
-                    // The largest probability stands for the largest likelihood.
-                    let largest = probability.iter().copied().fold(0.0, f64::max);
-                    let area_km2 = grid.cell_km().powi(2);
-                    let by_probability =
-                        |&a: &usize, &b: &usize| probability[a].total_cmp(&probability[b]);
-                    let top = group.iter().copied().max_by(by_probability).unwrap_or_default();
-                    peaks.push(Peak {
-                        mass_nats: largest_nats + (mass / largest * area_km2).ln(),
-                        estimate: posterior.moments_of(group.iter().copied()),
-                        top: grid.center(top),
-                        cell_km: grid.cell_km(),
-                    });
+                    let peak = coarse_peak(posterior, *largest_nats, &group);
+                    let is_blurred = blur_km(grid.cell_km()) > self.arrivals.sigma_km_min();
+                    let sharper = self.sharp_peaks(&grid.around(&group, CELLS), &peak);
+                    let sharper = Some(sharper).filter(|sharper| is_blurred && !sharper.is_empty());
+                    peaks.extend(sharper.unwrap_or_else(|| vec![peak]));
                 }
             }
         }
         peaks
+    }
+
+    /// Finds what the times alone say within a part of the plane, where they are surer than `coarse`.
+    ///
+    /// Far away, where receivers see a place at nearly one angle, an error of half a cell in the times
+    /// leaves tens of kilometers open, and cells that are small enough would be too many. Over the small
+    /// region that the times leave, the levels change little: its probability is that of a Gaussian.
+    fn sharp_peaks(&self, within: &PlaneGrid, coarse: &Peak) -> Vec<Peak> {
+        let coarse_km4 = coarse.estimate.covariance.determinant_km4();
+        let answers = self.arrivals.answers().iter().filter(|answer| {
+            within.contains(&answer.position) && answer.covariance.determinant_km4() < coarse_km4
+        });
+        let peak = |answer: &Estimate| {
+            let size_km2 = answer.covariance.determinant_km4().sqrt();
+            Peak {
+                mass_nats: self.nats(&answer.position, 0.0) + (TAU * size_km2).ln(),
+                estimate: *answer,
+                top: answer.position,
+                cell_km: 0.0,
+            }
+        };
+        answers.map(peak).collect()
     }
 
     /// Sorts out which of the peaks are answers.
@@ -167,6 +185,22 @@ impl Search<'_> {
     fn nats(&self, place: &LocalPosition, blur_km: f64) -> f64 {
         let level_nats = self.levels.interpolate(&self.level_nats, place);
         level_nats - self.arrivals.misfit_nats(place, blur_km)
+    }
+}
+
+/// The peak that a group of cells is.
+fn coarse_peak(posterior: &GridPosterior, largest_nats: f64, group: &[usize]) -> Peak {
+    let (grid, probability) = (posterior.grid(), posterior.probability());
+    // The largest probability stands for the largest likelihood.
+    let largest = probability.iter().copied().fold(0.0, f64::max);
+    let mass: f64 = group.iter().map(|&cell| probability[cell]).sum();
+    let by_probability = |&a: &usize, &b: &usize| probability[a].total_cmp(&probability[b]);
+    let top = group.iter().copied().max_by(by_probability).unwrap_or_default();
+    Peak {
+        mass_nats: largest_nats + (mass / largest * grid.cell_km().powi(2)).ln(),
+        estimate: posterior.moments_of(group.iter().copied()),
+        top: grid.center(top),
+        cell_km: grid.cell_km(),
     }
 }
 
@@ -195,6 +229,15 @@ mod tests {
     }
 
     fn network_of_power(power_sigma_db: Option<f64>) -> (LevelGrid, ArrivalSolver, LevelModel) {
+        network_within(60.0, 3.0, power_sigma_db)
+    }
+
+    /// Four receivers in the middle of a grid that reaches so far to each side.
+    fn network_within(
+        reach_km: f64,
+        cell_km: f64,
+        power_sigma_db: Option<f64>,
+    ) -> (LevelGrid, ArrivalSolver, LevelModel) {
         let frame = LocalFrame { origin: Position::new(45.0, 8.0).unwrap() };
         let places: Vec<_> = PLACES.iter().map(|&(east, north)| local(east, north)).collect();
         let receivers: Vec<_> =
@@ -207,7 +250,8 @@ mod tests {
             outage: 0.05,
         };
         let model = LevelModel::uniform(places, loss, power_sigma_db);
-        let grid = PlaneGrid::new(local(-60.0, -60.0), local(60.0, 60.0), 3.0).unwrap();
+        let corners = [local(-reach_km, -reach_km), local(reach_km, reach_km)];
+        let grid = PlaneGrid::new(corners[0], corners[1], cell_km).unwrap();
         let levels = LevelGrid::new(grid, &model, &LevelGridConfig::default()).unwrap();
         let solver =
             ArrivalSolver::new(frame, &receivers, grid, &ArrivalConfig::default()).unwrap();
@@ -266,6 +310,33 @@ mod tests {
 
         // Of 60 trials 54 ± 2.3 should hit; Student's tails make the regions wider.
         assert!(hits >= 47, "{hits} of 60");
+    }
+
+    /// Far away, receivers see a place at nearly one angle: half a cell of 6 km is an error of the times
+    /// that leaves a hundred kilometers open.
+    #[test]
+    fn place_far_away_is_seen_as_closely_as_the_times_allow() {
+        let (levels, solver, model) = network_within(400.0, 6.0, Some(5.0));
+        let mut random = Random::new(6);
+        for place in [local(110.0, 20.0), local(-60.0, -90.0), local(15.0, 100.0)] {
+            let (observations, arrivals) = measured(&model, place, &mut random);
+
+            let fused =
+                locate_by_levels_and_arrivals(&levels, &observations, &solver, &arrivals, None)
+                    .unwrap();
+            let by_times = solver.locate(&arrivals, None).unwrap();
+
+            let size_km2 =
+                |location: &Location| location.best().unwrap().covariance.determinant_km4().sqrt();
+            assert!(size_km2(&fused) < 2.0 * size_km2(&by_times), "{fused:?}, {by_times:?}");
+            let best = fused.best().unwrap();
+            let offset = local(
+                best.position.east_km - place.east_km,
+                best.position.north_km - place.north_km,
+            );
+            let squared = best.covariance.mahalanobis_squared(offset);
+            assert!(squared < mahalanobis_squared_at(0.99), "{squared}: {fused:?}");
+        }
     }
 
     /// Two times give a hyperbola, on which the levels choose: across it the place is sharp.

@@ -53,6 +53,11 @@ impl<E> Location<E> {
         }
     }
 
+    /// All places, the most likely one first.
+    pub fn places(&self) -> impl Iterator<Item = &E> {
+        self.best().into_iter().chain(self.alternatives())
+    }
+
     /// The places beside the most likely one, the most likely one of them first.
     pub fn alternatives(&self) -> &[E] {
         match self {
@@ -111,6 +116,23 @@ pub enum Ambiguity {
     Branches,
     /// The probability has several separate peaks.
     Peaks,
+}
+
+impl NoFix {
+    /// A name of the kind of reason, for machines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NothingHeard => "nothing_heard",
+            Self::InvalidLevel { .. } => "invalid_level",
+            Self::TooFewReceivers { .. } => "too_few_receivers",
+            Self::ImpossibleDelay { .. } => "impossible_delay",
+            Self::OutsideRegion => "outside_region",
+            Self::Unexplained => "unexplained",
+            Self::Undetermined => "undetermined",
+            Self::TooUncertain { .. } => "too_uncertain",
+            Self::TooFewFingerprints { .. } => "too_few_fingerprints",
+        }
+    }
 }
 
 /// Why the measurements lead to no place.

@@ -168,12 +168,12 @@ fn altitudes_count_for_times() {
     write_aircraft(&folder, 40);
     let run = |method| locate(&workplace, &["tables", "--method", method, "--json"]);
 
-    for method in ["tdoa", "fusion"] {
+    // Rounded to nanoseconds, which the geometry outside multiplies.
+    for (method, error_km_max) in [("tdoa", 0.02), ("fusion", 0.1)] {
         let output = run(method);
 
         let found = comparison(&output);
-        // Rounded to nanoseconds, which the geometry outside multiplies.
-        assert!(median_km(&found) < 0.02, "{method}: {found}");
+        assert!(median_km(&found) < error_km_max, "{method}: {found}");
         assert!(found["all"]["no_fix"].as_u64().unwrap() <= 4, "{method}: {found}");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(errors.contains("altitudes count for times"), method == "fusion", "{errors}");
@@ -226,12 +226,53 @@ fn event_that_nobody_hears_is_no_fix() {
     let events = fs::read_to_string(folder.join("events.csv")).unwrap() + "silent,odd,45,8\n";
     fs::write(folder.join("events.csv"), events).unwrap();
 
-    for method in ["centroid", "level", "tdoa", "fusion"] {
+    let few = "too_few_receivers";
+    let nothing = "nothing_heard";
+    for (method, reason) in
+        [("centroid", nothing), ("level", nothing), ("tdoa", few), ("fusion", few)]
+    {
         let found = comparison(&locate(&workplace, &["tables", "--method", method, "--json"]));
 
         assert!(found["all"]["no_fix"].as_u64().unwrap() >= 1, "{method}: {found}");
+        assert!(found["all"]["reasons"][reason].as_u64().unwrap() >= 1, "{method}: {found}");
         let table = fs::read_to_string(workplace.path("positions.csv")).unwrap();
         assert_eq!(table.lines().last(), Some("silent,no_fix,,,,,,"), "{method}");
+    }
+}
+
+/// Behind the middle one of three receivers there are two places: one in the table, the other in the
+/// JSON.
+#[test]
+fn second_places_are_in_the_json() {
+    let workplace = Workplace::new("");
+    let folder = workplace.path("tables");
+    write_tables(&folder, 40, 11);
+    let text = fs::read_to_string(folder.join("measurements.csv")).unwrap();
+    let kept = |line: &&str| !line.starts_with("\"east") && !line.starts_with("\"south");
+    let text: Vec<&str> = text.lines().filter(kept).collect();
+    fs::write(folder.join("measurements.csv"), text.join("\n")).unwrap();
+
+    let found = comparison(&locate(&workplace, &["tables", "--method", "tdoa", "--json"]));
+
+    let count = found["all"]["ambiguous"].as_u64().unwrap() as usize;
+    let alternatives = found["alternatives"].as_object().unwrap();
+    assert!(count > 0 && alternatives.len() == count, "{found}");
+    let events = fs::read_to_string(folder.join("events.csv")).unwrap();
+    let table = fs::read_to_string(workplace.path("positions.csv")).unwrap();
+    let position = |text: &str, event: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("{event},"))).unwrap();
+        let cells: Vec<&str> = line.split(',').collect();
+        Position::new(cells[2].parse().unwrap(), cells[3].parse().unwrap()).unwrap()
+    };
+    for (event, others) in alternatives {
+        let truth = position(&events, event);
+        let others = others.as_array().unwrap().iter().map(|other| {
+            assert!(other["var_east_km2"].as_f64().unwrap() > 0.0, "{other}");
+            let degrees = |name: &str| other[name].as_f64().unwrap();
+            Position::new(degrees("latitude"), degrees("longitude")).unwrap()
+        });
+        let mut places = others.chain([position(&table, event)]);
+        assert!(places.any(|place| place.distance_km(&truth) < 0.1), "{event}: {found}");
     }
 }
 
@@ -393,10 +434,10 @@ mod with_shared_data {
     /// Aircraft: the same model of the times for all sets.
     #[test]
     #[ignore = "needs ../shared/data/locards: cargo xtask test"]
-    fn aircraft_are_found_within_60_75_and_145_m() {
+    fn aircraft_are_found_within_54_50_and_80_m() {
         let found = located("locards", &["--method", "tdoa"]);
 
-        for (set, median_m_max) in [("set1", 60.0), ("set2", 75.0), ("set5", 145.0)] {
+        for (set, median_m_max) in [("set1", 54.0), ("set2", 50.0), ("set5", 80.0)] {
             let group = &found["sets"][set];
             let median_m = 1000.0 * group["error"]["median_km"].as_f64().unwrap();
             assert!(median_m <= median_m_max, "{set}: {median_m} m");
@@ -409,12 +450,12 @@ mod with_shared_data {
     /// A handheld on a campus, blocks of 150 m held out.
     #[test]
     #[ignore = "needs ../shared/data/powder: cargo xtask test"]
-    fn handheld_is_found_within_120_m_by_fingerprints_and_100_m_by_a_map() {
+    fn handheld_is_found_within_120_m_by_fingerprints_and_93_m_by_a_map() {
         let blocks = ["--blocks-m", "150"];
         let cases = [
             (&["--method", "knn"][..], 0.120),
             (&["--method", "level", "--path-loss-only"], 0.180),
-            (&["--method", "level"], 0.100),
+            (&["--method", "level"], 0.093),
         ];
         for (arguments, median_km_max) in cases {
             let found = located("powder", &[arguments, &blocks].concat());

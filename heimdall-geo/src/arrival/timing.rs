@@ -63,6 +63,11 @@ impl Timing {
         self.sigmas_km[index].hypot(self.floor_km).hypot(blur_km)
     }
 
+    pub(super) fn sigma_km_min(&self) -> f64 {
+        let sigmas_km = (0..self.sigmas_km.len()).map(|index| self.sigma_km(index, 0.0));
+        sigmas_km.fold(f64::INFINITY, f64::min)
+    }
+
     /// How badly a place explains the times, in squared standard deviations, none of which counts
     /// for more than nine: the smallest over the emission times of all receivers.
     pub(super) fn coarse_misfit(&self, ranges_km: &[f64], blur_km: f64) -> f64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use heimdall_data::MeasuredEvent;
-use heimdall_geo::{LocalFrame, Location};
+use heimdall_geo::{Estimate, LocalFrame, Location};
 use heimdall_loss::{CalibrationPoint, DistanceSummary, calibration_curve};
 use serde::Serialize;
 
@@ -22,6 +22,19 @@ pub(crate) struct Comparison {
     /// The same by `set`, where the events have any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) sets: BTreeMap<String, Group>,
+    /// By event, the places of ambiguous ones beside that of the table, the most likely one first.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) alternatives: BTreeMap<String, Vec<Place>>,
+}
+
+/// A place that the measurements of an event do not rule out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Place {
+    latitude: f64,
+    longitude: f64,
+    var_east_km2: f64,
+    cov_east_north_km2: f64,
+    var_north_km2: f64,
 }
 
 /// Events that are counted together.
@@ -35,6 +48,9 @@ pub(crate) struct Group {
     pub(crate) ambiguous: usize,
     /// Events without a position.
     pub(crate) no_fix: usize,
+    /// How many of those have which reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) reasons: BTreeMap<&'static str, usize>,
     /// Events with a position whose true one is known.
     pub(crate) compared: usize,
     /// Their errors along the geodesic.
@@ -49,6 +65,8 @@ pub(crate) struct Group {
 /// What came of one event.
 struct Outcome {
     status: &'static str,
+    /// Why there is no position.
+    reason: Option<&'static str>,
     /// Error in km, and its square in standard deviations.
     error: Option<(f64, f64)>,
 }
@@ -71,7 +89,33 @@ impl Comparison {
             }
         }
         let sets = sets.into_iter().map(|(set, outcomes)| (set, Group::of(&outcomes)));
-        Ok(Self { all: Group::of(&outcomes.iter().collect::<Vec<_>>()), sets: sets.collect() })
+        let mut alternatives = BTreeMap::new();
+        for (event, location) in events.iter().zip(locations) {
+            let others = location.alternatives().iter().map(|other| Place::of(network, other));
+            let others: Vec<Place> = others.collect::<Result<_, _>>()?;
+            if !others.is_empty() {
+                alternatives.insert(event.id.clone(), others);
+            }
+        }
+        Ok(Self {
+            all: Group::of(&outcomes.iter().collect::<Vec<_>>()),
+            sets: sets.collect(),
+            alternatives,
+        })
+    }
+}
+
+impl Place {
+    fn of(network: &Network, estimate: &Estimate) -> Result<Self, PipelineError> {
+        let (position, covariance) =
+            network.frame.carry(&estimate.position, &estimate.covariance)?;
+        Ok(Self {
+            latitude: position.latitude_deg(),
+            longitude: position.longitude_deg(),
+            var_east_km2: covariance.east_km2,
+            cov_east_north_km2: covariance.east_north_km2,
+            var_north_km2: covariance.north_km2,
+        })
     }
 }
 
@@ -88,7 +132,11 @@ fn outcome(
         }
         _ => None,
     };
-    Ok(Outcome { status: location.status(), error })
+    let reason = match location {
+        Location::NoFix(reason) => Some(reason.kind()),
+        Location::Fix(_) | Location::Ambiguous { .. } => None,
+    };
+    Ok(Outcome { status: location.status(), reason, error })
 }
 
 impl Group {
@@ -96,11 +144,16 @@ impl Group {
         let count = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
         let (errors_km, squares): (Vec<f64>, Vec<f64>) =
             outcomes.iter().filter_map(|outcome| outcome.error).unzip();
+        let mut reasons = BTreeMap::new();
+        for reason in outcomes.iter().filter_map(|outcome| outcome.reason) {
+            *reasons.entry(reason).or_default() += 1;
+        }
         Self {
             events: outcomes.len(),
             fix: count("fix"),
             ambiguous: count("ambiguous"),
             no_fix: count("no_fix"),
+            reasons,
             compared: errors_km.len(),
             error: DistanceSummary::of(&errors_km),
             coverage: calibration_curve(&squares, &PROBABILITIES),
@@ -117,6 +170,9 @@ impl fmt::Display for Comparison {
         for (name, group) in groups() {
             let Group { events, fix, ambiguous, no_fix, .. } = group;
             writeln!(f, "{name:width$}  {events:6}  {fix:6}  {ambiguous:9}  {no_fix:6}")?;
+        }
+        for (reason, events) in &self.all.reasons {
+            writeln!(f, "no fix of {events}: {}", reason.replace('_', " "))?;
         }
         if self.all.compared == 0 {
             return Ok(());
@@ -167,11 +223,11 @@ mod tests {
     /// By hand: errors of 1 and 3 km, of which one lies in its region of 90 %.
     #[test]
     fn group_counts_what_there_is() {
-        let outcome = |status, error| Outcome { status, error };
+        let outcome = |status, error| Outcome { status, reason: None, error };
         let outcomes = [
             outcome("fix", Some((1.0, 1.0))),
             outcome("ambiguous", Some((3.0, 5.0))),
-            outcome("no_fix", None),
+            Outcome { reason: Some("nothing_heard"), ..outcome("no_fix", None) },
             outcome("fix", None),
         ];
 
@@ -179,6 +235,7 @@ mod tests {
 
         assert_eq!((group.events, group.compared), (4, 2));
         assert_eq!((group.fix, group.ambiguous, group.no_fix), (2, 1, 1));
+        assert_eq!(group.reasons, BTreeMap::from([("nothing_heard", 1)]));
         assert!((group.error.unwrap().median_km - 2.0).abs() < 1e-12);
         let shares: Vec<f64> = group.coverage.iter().map(|point| point.coverage).collect();
         assert_eq!(shares.len(), 4);
