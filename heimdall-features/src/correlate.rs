@@ -171,6 +171,22 @@ impl CrossSpectrum {
         noise.sqrt() / curvature.abs()
     }
 
+    /// Computes the smallest effective bandwidth of the common signal that its noise leaves open, in Hz:
+    /// that of a mean square frequency three standard deviations smaller.
+    ///
+    /// Noise far from the center counts by the square of its frequency, and makes a narrow signal look
+    /// wide. As in [`Self::deviation_s`], what is imaginary is noise, and what is real has as much of it.
+    pub(crate) fn bandwidth_hz_min(&self, peak: &Peak) -> f64 {
+        const DEVIATIONS: f64 = 3.0;
+        let (noise, value) =
+            self.aligned(peak).fold((0.0, 0.0), |(noise, value), (hz, product)| {
+                let angular = TAU * hz - peak.center;
+                (noise + (angular * angular * product.im).powi(2), value + product.re)
+            });
+        let spread = peak.spread - DEVIATIONS * noise.sqrt() / value.abs();
+        Peak { spread, ..*peak }.bandwidth_hz()
+    }
+
     /// Finds a spectral line: half of the power within `width_hz`.
     pub(crate) fn line(&self, width_hz: f64) -> Option<Line> {
         let weights: Vec<f64> = self.bins.iter().map(|(_, product)| product.norm_sqr()).collect();

@@ -55,7 +55,8 @@ const OVERLAP_SAMPLES: usize = 64;
 ///   [`FeatureError::InvalidSampleRate`] for recordings that no delay could be measured with.
 /// - [`FeatureError::NoOverlap`] if they have less than four times `delay_s_max` in common.
 /// - [`FeatureError::NoCommonBand`] if no frequency of the band lies in both.
-/// - [`FeatureError::TooNarrow`] if what they have in common is a plain carrier.
+/// - [`FeatureError::TooNarrow`] if what they have in common is a plain carrier, keyed or not, or may be
+///   one for all that can be told in the noise.
 /// - [`FeatureError::NoCorrelation`] if they have nothing in common.
 ///
 /// # References
@@ -200,8 +201,8 @@ impl Pair<'_> {
                 None => FeatureError::NoCorrelation { significance, needed },
             });
         };
-        if peak.bandwidth_hz() < bandwidth_hz_min {
-            let bandwidth_hz = peak.bandwidth_hz();
+        let bandwidth_hz = cross.bandwidth_hz_min(&peak);
+        if bandwidth_hz < bandwidth_hz_min {
             return Err(FeatureError::TooNarrow { bandwidth_hz, bandwidth_hz_min });
         }
         let Peak { delay_s, ratio, coherence, .. } = peak;
@@ -423,6 +424,42 @@ mod tests {
                 panic!("{error:?}");
             };
             assert!(bandwidth_hz < bandwidth_hz_min, "{error}");
+        }
+    }
+
+    /// Morse code at 25 words a minute: dots of 48 ms, with edges of 5 ms as transmitters have them.
+    /// Its sidebands reach some tens of Hz, of which no delay of microseconds can be read.
+    #[test]
+    fn keyed_carrier_is_refused() {
+        const DOT_S: f64 = 0.048;
+        const EDGE_S: f64 = 0.005;
+        // "PARIS" with its gaps, in dots.
+        let key = b"10111011101000101110001011101000101000101010000000";
+        let keyed_at = |dot: i64| f64::from(key[dot.rem_euclid(key.len() as i64) as usize] - b'0');
+        let strength = |time_s: f64| {
+            let dot = (time_s / DOT_S).floor();
+            let share = ((time_s - dot * DOT_S) / EDGE_S).min(1.0);
+            let (before, now) = (keyed_at(dot as i64 - 1), keyed_at(dot as i64));
+            before + (now - before) * (0.5 - 0.5 * (std::f64::consts::PI * share).cos())
+        };
+        let silent = Signal::flat(0.0, 1.0, 1).scaled(0.0);
+        let station = |delay_s: f64, noise: f64, seed| {
+            let samples = 48_000;
+            let mut recording =
+                Station { noise, samples, ..Station::new(delay_s, seed) }.record(&silent);
+            for (n, sample) in recording.samples.iter_mut().enumerate() {
+                let time_s = n as f64 / 24_000.0 - delay_s;
+                let tone = Complex64::from_polar(strength(time_s), TAU * (700.0 * time_s).fract());
+                *sample += Complex32::new(tone.re as f32, tone.im as f32);
+            }
+            recording
+        };
+        for noise in [0.0, 0.05, 0.5] {
+            let (first, second) = (station(0.0, noise, 1), station(100e-6, noise, 2));
+
+            let error = measure_delay(&first, &second, 514e-6, &narrow_search()).unwrap_err();
+
+            assert!(matches!(error, FeatureError::TooNarrow { .. }), "{noise}: {error}");
         }
     }
 

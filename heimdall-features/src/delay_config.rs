@@ -17,7 +17,8 @@ pub struct DelayConfig {
     pub frequency_hz: Option<f64>,
     /// Distance from that frequency below which nothing is used, in Hz; takes out a carrier.
     pub band_low_hz: f64,
-    /// Distance from that frequency above which nothing is used, in Hz.
+    /// Distance from that frequency above which nothing is used, in Hz: half of the bandwidth that the
+    /// signal occupies, and a guard. What lies beyond adds noise and no signal.
     pub band_high_hz: f64,
     /// Largest difference between the receivers' oscillators that is searched for, in Hz.
     pub frequency_difference_hz_max: f64,

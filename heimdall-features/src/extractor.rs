@@ -241,7 +241,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{carrier, gaussian_noise};
+    use crate::testing::{Signal, Station, carrier, gaussian_noise};
     use crate::transform::hann;
 
     const SAMPLE_RATE_HZ: f64 = 24_000.0;
@@ -303,6 +303,31 @@ mod tests {
         assert!(scalars.detected);
         // A Hann window spreads a carrier over four bins at most.
         assert!(scalars.bandwidth_hz < 4.0 * 93.75, "{scalars:?}");
+    }
+
+    /// A flat band of 5 kHz, 20 dB above the noise in it: 99 % of it are 4.95 kHz, and the channel of
+    /// 12 kHz holds 2.4 times the noise of the band.
+    #[test]
+    fn occupied_bandwidth_is_measured_and_the_channel_is_configured() {
+        let signal = Signal::flat(0.0, 2_500.0, 21);
+        let noise = (1.0 / 100.0 * 24.0 / 5.0_f64).sqrt();
+        let station = Station { noise, samples: 96_000, ..Station::new(0.0, 22) };
+        let samples = station.record(&signal).samples;
+
+        let narrow = FeatureConfig { channel_bandwidth_hz: Some(5_000.0), ..Default::default() };
+        let [wide, narrow] = [FeatureConfig::default(), narrow]
+            .map(|config| extractor(&config).extract(&samples).unwrap());
+
+        for features in [&wide, &narrow] {
+            let bandwidth_hz = features.scalars.bandwidth_hz;
+            // 400 carriers at random frequencies leave gaps at the edges; a bin is 23 to 94 Hz.
+            assert!((bandwidth_hz - 4_950.0).abs() < 150.0, "{bandwidth_hz}");
+            assert!(features.carrier_offset_hz.unwrap().abs() < 250.0, "{features:?}");
+        }
+        // 400 carriers of amplitude 0.05 have power 1, that is 0 dB.
+        assert!((narrow.scalars.snr_db - 20.0).abs() < 0.5, "{:?}", narrow.scalars);
+        assert!((wide.scalars.snr_db - 16.2).abs() < 0.5, "{:?}", wide.scalars);
+        assert!(wide.scalars.power_db.abs() < 0.5 && narrow.scalars.power_db.abs() < 0.5);
     }
 
     #[test]

@@ -38,13 +38,15 @@ impl FeatureShape {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiverScalars {
-    /// Mean power in the occupied band, in dB relative to full scale.
+    /// Mean power in the channel, in dB relative to full scale: in the width that the config of the
+    /// extractor says, around the center, whatever part of it the signal fills.
     pub power_db: f32,
     /// Power spectral density of the noise, in dB relative to full scale squared per Hz.
     pub noise_psd_db: f32,
-    /// Power in the occupied band above the noise there, in dB.
+    /// Power in the channel above the noise there, in dB.
     pub snr_db: f32,
-    /// Width that holds 99 % of the power above the noise, in Hz.
+    /// Width that holds 99 % of the power above the noise, in Hz: the occupied bandwidth, in the whole
+    /// of the recording.
     pub bandwidth_hz: f32,
     /// Kurtosis of the samples, `E|x|⁴ / (E|x|²)²`: 2 for Gaussian noise, 1 for a carrier.
     pub kurtosis: f32,

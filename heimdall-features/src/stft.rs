@@ -372,6 +372,27 @@ mod tests {
             }
         }
 
+        /// Parseval: the density of any signal integrates to its mean power under the square of the
+        /// window.
+        #[test]
+        fn power_of_noise_is_conserved(
+            fft_length in (2_usize..300).prop_map(|half| 2 * half),
+            seed in 0_u64..1_000,
+            strength in 1e-3_f32..1e3,
+        ) {
+            let samples: Vec<_> =
+                gaussian_noise(fft_length, seed).iter().map(|sample| sample * strength).collect();
+
+            let spectrogram = stft(fft_length, fft_length, false).spectrogram(&samples).unwrap();
+
+            let weights: Vec<f64> = crate::transform::hann(fft_length).map(|w| w * w).collect();
+            let weighted = samples.iter().zip(&weights).map(|(x, w)| f64::from(x.norm_sqr()) * w);
+            let expected = weighted.sum::<f64>() / weights.iter().sum::<f64>();
+            let density: f64 = spectrogram.frame(0).iter().map(|&density| f64::from(density)).sum();
+            let power = density * 1000.0 / fft_length as f64;
+            prop_assert!((power / expected - 1.0).abs() < 1e-4, "{} is not {}", power, expected);
+        }
+
         /// Linearity, as powers show it: those of the sum and of the difference of two signals add up
         /// to twice those of the signals (the parallelogram law).
         #[test]

@@ -57,6 +57,12 @@ impl Signal {
         Self { carriers, center_frequency_hz: 145e6 }
     }
 
+    /// Changes the amplitude of all carriers.
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.carriers.iter_mut().for_each(|(_, amplitude, _)| *amplitude *= factor);
+        self
+    }
+
     /// Adds a carrier, `offset_hz` from the center.
     pub(crate) fn with_carrier(mut self, offset_hz: f64, amplitude: f64) -> Self {
         self.carriers.push((offset_hz, amplitude, 0.1));

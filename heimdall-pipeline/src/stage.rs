@@ -152,9 +152,11 @@ impl StageKind {
             | Self::ImportTables
             | Self::Register
             | Self::Cmd => 1,
-            // Worlds have other transmissions, features hold a classical fix, networks take side
-            // inputs and learn from other gains, and events that cannot be located have a reason.
-            Self::Simulate | Self::Extract | Self::Split | Self::HoldOut | Self::Locate => 2,
+            // Worlds have other transmissions, networks take side inputs and learn from other gains,
+            // and events that cannot be located have a reason.
+            Self::Simulate | Self::Split | Self::HoldOut | Self::Locate => 2,
+            // Features hold a classical fix, for which no delay is read from a keyed carrier.
+            Self::Extract => 3,
             // What a network states has another floor.
             // Files say how the events are made that they take.
             Self::Train | Self::Export => 4,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use heimdall_data::write_npy;
+use heimdall_features::{Framing, SpectralConfig, SpectralExtractor};
 use num_complex::Complex32;
 
 use crate::workplace::{Ended, Workplace, ended};
@@ -73,6 +74,43 @@ fn frames_are_as_many_as_are_asked_for() {
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         let (actual_rows, frames, _) = array(&workplace.path(format!("{kind}.npy")));
         assert_eq!((actual_rows, frames), (rows, 7));
+    }
+}
+
+/// The command reads 262,144 samples at a time, of which frames across the borders must not show: it
+/// writes the bits of an extraction in one piece.
+#[test]
+fn recording_of_three_chunks_is_that_of_one_piece() {
+    let workplace = Workplace::new("");
+    let mut state = 1_u32;
+    let mut part = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0 - 0.5
+    };
+    let samples: Vec<Complex32> = (0..600_000).map(|_| Complex32::new(part(), part())).collect();
+    fs::write(workplace.path("noise.npy"), write_npy(&samples)).unwrap();
+    let cases = [
+        ("--hop 333", Framing::Hop { hop_length: 333, center: false }),
+        ("--hop 333 --center", Framing::Hop { hop_length: 333, center: true }),
+        ("--frames 40", Framing::Count { frames: 40 }),
+    ];
+    for (options, framing) in cases {
+        let arguments =
+            format!("noise.npy --sample-rate 1e6 --kind psd-db --fft 256 {options} --output x.npy");
+
+        let ended = features(&workplace, &arguments.split(' ').collect::<Vec<_>>());
+
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let config = SpectralConfig { fft_length: 256, framing, ..SpectralConfig::default() };
+        let extractor = SpectralExtractor::<f64>::new(&config, 1e6).unwrap();
+        let expected = extractor.extract(&samples).unwrap();
+        let (rows, frames, values) = array(&workplace.path("x.npy"));
+        assert_eq!((rows, frames), (expected.rows, expected.frames));
+        let bits = values.iter().map(|value| value.to_bits());
+        assert!(
+            bits.eq(expected.values.iter().map(|&value| (value as f32).to_bits())),
+            "{options}"
+        );
     }
 }
 
