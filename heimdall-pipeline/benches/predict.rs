@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,6 @@ use std::time::Instant;
 use heimdall_data::Recordings;
 use heimdall_features::IqRecording;
 use heimdall_pipeline::{LocalizationModel, ModelAddress, TrackingSpec};
-use heimdall_tracking::Credentials;
 
 /// Most milliseconds that an event may take, in the median.
 const LIMIT_MS: f64 = 50.0;
@@ -68,8 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let address = ModelAddress::Path(output("export/onnx"));
     let model =
-        LocalizationModel::open(&address, &TrackingSpec::default(), &Credentials::default())
-            .await?;
+        LocalizationModel::open(&address, &TrackingSpec::default(), &BTreeMap::new()).await?;
     let open_ms = 1e3 * started.elapsed().as_secs_f64();
 
     let mut times_ms = Vec::new();

@@ -8,7 +8,8 @@ use crate::PipelineError;
 use crate::command::{
     CacheCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs, GraphArgs,
     InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, PredictArgs, ReferenceArgs, RunArgs,
-    RunsArgs, SchemaArgs, ShowArgs, StatusArgs, Surroundings, TrackingArgs, ValidateArgs, WhyArgs,
+    RunsArgs, SchemaArgs, ShowArgs, StatusArgs, Surroundings, TrackingArgs, UploadArgs,
+    ValidateArgs, WhyArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -62,6 +63,8 @@ pub enum Command {
     Locate(LocateArgs),
     /// Say where the transmitters of recordings are, by an exported or registered model
     Predict(PredictArgs),
+    /// Give an exported model to a folder or a bucket, under a version that is never replaced
+    Upload(UploadArgs),
     /// Send to the tracking store what has not arrived there
     Tracking(TrackingArgs),
     /// List, check or clean up what is kept
@@ -98,6 +101,7 @@ impl Command {
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
             Self::Predict(arguments) => arguments.run(surroundings).await,
+            Self::Upload(arguments) => arguments.run(surroundings).await,
             Self::Tracking(arguments) => arguments.run(surroundings).await,
             Self::Cache(arguments) => arguments.run(surroundings).await,
             Self::Validate(arguments) => arguments.run(surroundings),

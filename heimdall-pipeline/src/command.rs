@@ -24,6 +24,7 @@ mod status;
 mod surroundings;
 mod table;
 mod tracking;
+mod upload;
 mod validate;
 mod why;
 
@@ -48,5 +49,6 @@ pub use show::ShowArgs;
 pub use status::StatusArgs;
 pub use surroundings::Surroundings;
 pub use tracking::{SyncArgs, TrackingAction, TrackingArgs};
+pub use upload::UploadArgs;
 pub use validate::ValidateArgs;
 pub use why::WhyArgs;

@@ -76,6 +76,48 @@ pub enum PipelineError {
         reason: String,
     },
 
+    /// A version of a model is there already, and is left as it is.
+    #[error("{name} is in {address} already: a version is never replaced, so give it another")]
+    VersionTaken {
+        /// Where it is.
+        address: String,
+        /// Name and version.
+        name: String,
+    },
+
+    /// What was uploaded is not what was sent; it was removed.
+    #[error("{name} came back damaged from where it was sent, and was removed there")]
+    DamagedUpload {
+        /// The object.
+        name: String,
+    },
+
+    /// There cannot be a place for models at an address.
+    #[error("`{address}` cannot be a place for models: {reason}")]
+    InvalidPlace {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// There is no such object.
+    #[error("there is no {address}")]
+    NoSuchObject {
+        /// Its address.
+        address: String,
+    },
+
+    /// A place for models cannot be used.
+    #[error("{address} cannot be used")]
+    Place {
+        /// Its address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+
     /// A command needs a shared cache, and nothing says where one is.
     #[error(
         "nothing says where the shared cache is: set `cache:` in the pipeline, or give `--remote`"
@@ -499,6 +541,9 @@ impl PipelineError {
             | Self::Exists { .. }
             | Self::InvalidRemote { .. }
             | Self::NoRemote
+            | Self::VersionTaken { .. }
+            | Self::NoSuchObject { .. }
+            | Self::InvalidPlace { .. }
             | Self::NotEnough { .. }
             | Self::NotCached { .. }
             | Self::NoSampleRate { .. }

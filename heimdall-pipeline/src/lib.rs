@@ -39,6 +39,7 @@ mod graph;
 mod history;
 mod localization;
 mod model_input;
+mod object_place;
 mod output;
 mod prediction;
 mod progress;
@@ -57,7 +58,7 @@ pub use command::{
     GarbageArgs, GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs,
     Metric, PinArgs, PlanArgs, PredictArgs, ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale,
     SchemaArgs, SelectionArgs, ShowArgs, Silence, StatusArgs, Surroundings, SyncArgs, TimingArgs,
-    TrackingAction, TrackingArgs, ValidateArgs, WhyArgs,
+    TrackingAction, TrackingArgs, UploadArgs, ValidateArgs, WhyArgs,
 };
 pub use error::PipelineError;
 pub use event::{EventSink, RunEvent, RunReport, RunState, StageReport, StageState};

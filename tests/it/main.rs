@@ -25,5 +25,7 @@ mod sigmf;
 mod small;
 mod tables;
 mod tidy;
+mod tracking;
 mod upkeep;
+mod upload;
 mod workplace;

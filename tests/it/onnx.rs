@@ -27,7 +27,7 @@ mod with_python {
     }
 
     /// Writes what all events of a folder give to each input of a model.
-    fn write_samples(features: &Path, folder: &Path) {
+    pub(crate) fn write_samples(features: &Path, folder: &Path) {
         let dataset = HeimdallDataset::open(features).unwrap();
         let header = dataset.header();
         let receivers_km = header.receivers.iter().flat_map(|receiver| {
@@ -106,4 +106,4 @@ mod with_python {
     }
 }
 
-pub(crate) use with_python::python;
+pub(crate) use with_python::{python, write_samples};

@@ -203,13 +203,13 @@ mod with_python {
     use crate::workplace::Ended;
 
     /// A server that speaks S3 on the loopback, with an empty bucket `shared`.
-    struct Bucket {
+    pub(crate) struct Bucket {
         server: Child,
         port: u16,
     }
 
     impl Bucket {
-        fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let interpreter = std::env::var("HEIMDALL_TEST_PYTHON")
                 .expect("HEIMDALL_TEST_PYTHON is set by cargo xtask test");
             // The port is free again when the server asks for it.
@@ -247,15 +247,19 @@ mod with_python {
         fn run(&self, workplace: &Workplace, conditional: &str) -> Ended {
             let arguments = ["run", "pipeline.yaml", "--json", "--remote", "s3://shared/a/b"];
             let mut command = workplace.command(&arguments);
+            self.introduce(&mut command).env("AWS_CONDITIONAL_PUT", conditional);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            crate::workplace::ended(child)
+        }
+
+        /// Tells a program where the bucket is.
+        pub(crate) fn introduce<'a>(&self, command: &'a mut Command) -> &'a mut Command {
             command
                 .env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port))
                 .env("AWS_ALLOW_HTTP", "true")
                 .env("AWS_REGION", "us-east-1")
                 .env("AWS_ACCESS_KEY_ID", "nobody-at-all")
                 .env("AWS_SECRET_ACCESS_KEY", "nothing-worth-knowing")
-                .env("AWS_CONDITIONAL_PUT", conditional);
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            crate::workplace::ended(child)
         }
     }
 
@@ -299,3 +303,5 @@ mod with_python {
         assert!(!run.stderr.contains("nothing-worth-knowing"), "{}", run.stderr);
     }
 }
+
+pub(crate) use with_python::Bucket;

@@ -7,45 +7,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::buffered::BufWriter;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{
-    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-};
+use object_store::{Error, ObjectStoreExt, PutPayload};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::OnceCell;
 
 use super::file::digest_of_file;
 use super::manifest::Damage;
 use super::{Cache, Digest, Key, KeyLock, Manifest, WorkFolder, blocking};
 use crate::PipelineError;
+use crate::object_place::ObjectPlace;
 
 /// Files that travel at a time.
 const FILES_IN_FLIGHT: usize = 8;
 
-/// How often a manifest is put that a server cannot take at the moment.
-const ATTEMPTS: u32 = 4;
-
-/// How long to wait before the second attempt; twice as long before each further one.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Object by which it is found out whether the server can refuse what is there already.
-const PROBE: &str = "conditional-puts";
-
 /// A cache that several machines share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Remote {
-    address: Arc<str>,
-    store: Arc<dyn ObjectStore>,
-    /// What comes before every path in it.
-    prefix: ObjectPath,
-    /// Whether the server refuses to put what is there, if that is asked for; found out once.
-    is_conditional: Arc<OnceCell<bool>>,
+    place: ObjectPlace,
 }
 
 /// What became of a result that was pushed.
@@ -83,13 +64,12 @@ pub(crate) enum Pulled {
 }
 
 impl Remote {
-    /// Makes a cache of a store; messages call it by its address.
-    pub(crate) fn new(address: &str, store: Arc<dyn ObjectStore>, prefix: ObjectPath) -> Self {
-        Self { address: address.into(), store, prefix, is_conditional: Arc::default() }
+    /// Makes a cache of a place.
+    pub(crate) fn new(place: ObjectPlace) -> Self {
+        Self { place }
     }
 
-    /// Opens the cache at an address: a folder, `file://` and its path, or `s3://` with a bucket and
-    /// a path in it. Who may use the bucket, and where it is, is in the variables `AWS_…`.
+    /// Opens the cache at an address of [`ObjectPlace::open`].
     ///
     /// # Errors
     ///
@@ -98,27 +78,13 @@ impl Remote {
         address: &str,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, PipelineError> {
-        let (store, prefix) = match address.split_once("://") {
-            None if !address.is_empty() => (folder_store(address), ""),
-            Some(("file", path)) => (folder_store(path), ""),
-            Some(("s3", rest)) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                (bucket_store(bucket, environment), prefix)
-            }
-            _ => (Err("expected a folder, `file://PATH` or `s3://BUCKET/PATH`".to_owned()), ""),
-        };
-        let prefix = ObjectPath::parse(prefix).map_err(|error| error.to_string());
-        match (store, prefix) {
-            (Ok(store), Ok(prefix)) => Ok(Self::new(address, store, prefix)),
-            (Err(reason), _) | (_, Err(reason)) => {
-                Err(PipelineError::InvalidRemote { address: address.to_owned(), reason })
-            }
-        }
+        let invalid = |reason| PipelineError::InvalidRemote { address: address.to_owned(), reason };
+        ObjectPlace::open(address, environment).map(Self::new).map_err(invalid)
     }
 
     fn path(&self, kind: &str, digest: &Digest, suffix: &str) -> ObjectPath {
         let name = digest.to_string();
-        self.prefix.clone().join(kind).join(&name[..2]).join(format!("{name}{suffix}"))
+        self.place.prefix().join(kind).join(&name[..2]).join(format!("{name}{suffix}"))
     }
 
     fn blob(&self, digest: &Digest) -> ObjectPath {
@@ -131,58 +97,24 @@ impl Remote {
 
     fn failed(&self) -> impl Fn(Error) -> PipelineError + '_ {
         |source| PipelineError::Remote {
-            address: self.address.to_string(),
+            address: self.place.address().to_owned(),
             source: Box::new(source),
         }
     }
 
     /// Puts a manifest where none is; returns whether there was none.
     async fn put_new(&self, path: &ObjectPath, bytes: &[u8]) -> Result<bool, PipelineError> {
-        let is_conditional = *self.is_conditional.get_or_try_init(|| self.probe()).await?;
-        let mode = if is_conditional { PutMode::Create } else { PutMode::Overwrite };
-        if !is_conditional && self.size(path).await?.is_some() {
-            return Ok(false);
-        }
-        let mut pause = PAUSE;
-        for attempt in 1.. {
-            let payload = PutPayload::from(bytes.to_vec());
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
-            match self.store.put_opts(path, payload, options).await {
-                Ok(_) => return Ok(true),
-                Err(Error::AlreadyExists { .. }) => return Ok(false),
-                Err(error) if attempt == ATTEMPTS => return Err(self.failed()(error)),
-                // Servers refuse one of two that come at the same moment, to be tried again.
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            pause *= 2;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// Finds out whether the server refuses what is there already: some do not know the question,
-    /// and some do not answer it.
-    async fn probe(&self) -> Result<bool, PipelineError> {
-        let path = self.prefix.clone().join(PROBE);
-        for _ in 0..2 {
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            match self.store.put_opts(&path, PutPayload::from_static(b"x"), options).await {
-                Ok(_) => {}
-                Err(Error::AlreadyExists { .. }) => return Ok(true),
-                Err(Error::NotImplemented { .. }) => return Ok(false),
-                Err(error) if error.to_string().contains("NotImplemented") => return Ok(false),
-                Err(error) => return Err(self.failed()(error)),
-            }
-        }
-        Ok(false)
+        let payload = PutPayload::from(bytes.to_vec());
+        self.place.put_new(path, &payload).await.map_err(self.failed())
     }
 
     /// Returns the length of an object, if it is there.
     async fn size(&self, path: &ObjectPath) -> Result<Option<u64>, PipelineError> {
-        match self.store.head(path).await {
-            Ok(object) => Ok(Some(object.size)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed()(error)),
-        }
+        self.place.size(path).await.map_err(self.failed())
+    }
+
+    async fn read_manifest(&self, key: &Key) -> Result<Option<Vec<u8>>, PipelineError> {
+        self.place.read(&self.manifest(key)).await.map_err(self.failed())
     }
 
     /// Returns what is said of a result, if it is there and can be trusted.
@@ -191,59 +123,14 @@ impl Remote {
         Ok(bytes.and_then(|bytes| Manifest::decode(&bytes, key).ok()))
     }
 
-    async fn read_manifest(&self, key: &Key) -> Result<Option<Vec<u8>>, PipelineError> {
-        match self.store.get(&self.manifest(key)).await {
-            Ok(found) => Ok(Some(found.bytes().await.map_err(self.failed())?.to_vec())),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed()(error)),
-        }
-    }
-
     async fn remove(&self, path: &ObjectPath) -> Result<(), PipelineError> {
-        match self.store.delete(path).await {
-            Err(error) if !matches!(error, Error::NotFound { .. }) => Err(self.failed()(error)),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn folder_store(path: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
-    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| error.to_string())?;
-    Ok(Arc::new(store))
-}
-
-/// Opens a bucket as the variables of the environment say.
-fn bucket_store(
-    bucket: &str,
-    environment: &BTreeMap<String, String>,
-) -> Result<Arc<dyn ObjectStore>, String> {
-    // There may be one already: what this program uses is built with no other.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(patience());
-    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
-        // What the library does not know says nothing about stores.
-        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(Arc::new(builder.build().map_err(|error| error.to_string())?))
-}
-
-/// How long a server that does not answer is asked again: a run can do without.
-fn patience() -> RetryConfig {
-    RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(30), ..Default::default() }
-}
-
-impl fmt::Debug for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Remote").field(&self.address).finish()
+        self.place.remove(path).await.map_err(self.failed())
     }
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
+        f.write_str(self.place.address())
     }
 }
 
@@ -274,7 +161,7 @@ impl Cache {
             // What cannot be trusted, or is gone again, is written over.
             Some(Err(_)) | None => {
                 let payload = PutPayload::from(manifest.encode());
-                remote.store.put(&path, payload).await.map_err(remote.failed())?;
+                remote.place.store().put(&path, payload).await.map_err(remote.failed())?;
                 Ok(Pushed::Kept(traffic))
             }
         }
@@ -293,7 +180,7 @@ impl Cache {
         if remote.size(&target).await? == Some(length) {
             return Ok(None);
         }
-        let mut writer = BufWriter::new(Arc::clone(&remote.store), target);
+        let mut writer = BufWriter::new(Arc::clone(remote.place.store()), target);
         let sent = match tokio::io::copy(&mut file, &mut writer).await {
             Ok(_) => writer.shutdown().await,
             Err(error) => Err(error),
@@ -370,7 +257,7 @@ impl Cache {
             return Ok(Ok(None));
         }
         let source = remote.blob(&digest);
-        let found = match remote.store.get(&source).await {
+        let found = match remote.place.store().get(&source).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => {
                 return Ok(Err(format!("the shared file {} is gone", digest.short())));

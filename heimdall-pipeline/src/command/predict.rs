@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use heimdall_tracking::Credentials;
 use serde_json::json;
 
 use super::Surroundings;
@@ -24,7 +23,8 @@ pub struct PredictArgs {
     #[arg(required = true, value_name = "RECORDINGS")]
     pub recordings: Vec<PathBuf>,
 
-    /// Model: a file, the folder of a package, `models:/NAME@ALIAS` or `models:/NAME/VERSION`
+    /// Model: a file, the folder of a package, `s3://BUCKET/PATH`, `models:/NAME@ALIAS` or
+    /// `models:/NAME/VERSION`
     #[arg(long, value_name = "MODEL")]
     pub model: ModelAddress,
 
@@ -64,8 +64,8 @@ impl PredictArgs {
         let reading = self.reading()?;
         let place = OutputPlace::check("--output", &self.output, &self.inputs())?;
         let tracking = TrackingSpec { uri: self.tracking.clone(), ..TrackingSpec::default() };
-        let credentials = Credentials::of_environment(&surroundings.environment);
-        let model = LocalizationModel::open(&self.model, &tracking, &credentials).await?;
+        let model =
+            LocalizationModel::open(&self.model, &tracking, &surroundings.environment).await?;
         let events = predict(model, &self.recordings, &reading, self.probability).await?;
         let geojson = format!("{}\n", feature_collection(&events));
         place.write(geojson.as_bytes())?;

@@ -43,7 +43,7 @@ impl TrackingArgs {
             surroundings.print("everything has arrived\n")?;
             return Ok(0);
         }
-        let header = ["run", "store", "state", "refused"].map(str::to_owned);
+        let header = ["run", "store", "state", "refused", "id"].map(str::to_owned);
         let rows = std::iter::once(header).chain(reports.iter().map(row));
         surroundings.print(&table(&rows.collect::<Vec<_>>()))?;
         let is_failed = |report: &SyncReport| matches!(report.outcome, SyncOutcome::Failed { .. });
@@ -51,11 +51,12 @@ impl TrackingArgs {
     }
 }
 
-fn row(report: &SyncReport) -> [String; 4] {
+fn row(report: &SyncReport) -> [String; 5] {
     let state = match &report.outcome {
         SyncOutcome::Delivered => "delivered".to_owned(),
         SyncOutcome::UnderWay => "under way".to_owned(),
         SyncOutcome::Failed { reason } => format!("failed: {reason}"),
     };
-    [report.run_name.clone(), report.address.clone(), state, report.refused.to_string()]
+    let id = report.run_id.clone().unwrap_or_default();
+    [report.run_name.clone(), report.address.clone(), state, report.refused.to_string(), id]
 }

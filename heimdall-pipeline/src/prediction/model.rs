@@ -1,5 +1,6 @@
 //! The model that says where transmitters are: a file, or a version of a registry.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Fix, InputEvent, PredictedEvent};
 use crate::model_input::{ModelInput, unfit};
+use crate::object_place::ObjectPlace;
 use crate::stage::{EventExtractor, LoadedEvent};
 use crate::{PipelineError, TrackingSpec};
 
@@ -20,6 +22,8 @@ use crate::{PipelineError, TrackingSpec};
 pub enum ModelAddress {
     /// A file, or the folder that it lies in.
     Path(PathBuf),
+    /// A file in a bucket: `s3://BUCKET/PATH`.
+    Object(String),
     /// A version of a registered model that an alias points to.
     Alias {
         /// Name of the registered model.
@@ -42,8 +46,9 @@ impl FromStr for ModelAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let Some(rest) = text.strip_prefix("models:/") else {
             return match text.split_once("://") {
+                Some(("s3", _)) => Ok(Self::Object(text.to_owned())),
                 Some((scheme, _)) => Err(format!(
-                    "`{scheme}:` is not known: expected a file, a folder or `models:/NAME@ALIAS`"
+                    "`{scheme}:` is not known: expected a file, a folder, `s3://BUCKET/PATH` or `models:/NAME@ALIAS`"
                 )),
                 None => Ok(Self::Path(text.into())),
             };
@@ -75,7 +80,8 @@ pub struct LocalizationModel {
 }
 
 impl LocalizationModel {
-    /// Reads a model; a registered one from a tracking store.
+    /// Reads a model; a registered one from a tracking store. Who one is there, and who may use a
+    /// bucket, is in the variables `MLFLOW_TRACKING_…` and `AWS_…` of the environment.
     ///
     /// # Errors
     ///
@@ -85,15 +91,17 @@ impl LocalizationModel {
     pub async fn open(
         address: &ModelAddress,
         tracking: &TrackingSpec,
-        credentials: &Credentials,
+        environment: &BTreeMap<String, String>,
     ) -> Result<Self, PipelineError> {
         let scratch =
             tempfile::tempdir().map_err(PipelineError::io("create", "a scratch folder"))?;
         let path = match address {
             ModelAddress::Path(path) if path.is_dir() => path.join(MODEL_FILE),
             ModelAddress::Path(path) => path.clone(),
+            ModelAddress::Object(address) => fetch(address, environment, scratch.path()).await?,
             registered => {
-                registered_file(registered, tracking, credentials, scratch.path()).await?
+                let credentials = Credentials::of_environment(environment);
+                registered_file(registered, tracking, &credentials, scratch.path()).await?
             }
         };
         Self::read(path).await
@@ -188,6 +196,27 @@ impl LocalizationModel {
     }
 }
 
+/// Fetches a file from a bucket.
+async fn fetch(
+    address: &str,
+    environment: &BTreeMap<String, String>,
+    scratch: &Path,
+) -> Result<PathBuf, PipelineError> {
+    let invalid = |reason| PipelineError::InvalidPlace { address: address.to_owned(), reason };
+    let (folder, name) = address.rsplit_once('/').unwrap_or((address, ""));
+    if name.is_empty() || folder.ends_with('/') {
+        return Err(invalid("expected `s3://BUCKET/PATH` with the name of a file".to_owned()));
+    }
+    let place = ObjectPlace::open(folder, environment).map_err(invalid)?;
+    let failed =
+        |source| PipelineError::Place { address: address.to_owned(), source: Box::new(source) };
+    let found = place.read(&place.prefix().join(name)).await.map_err(failed)?;
+    let bytes = found.ok_or_else(|| PipelineError::NoSuchObject { address: address.to_owned() })?;
+    let copy = scratch.join(name);
+    tokio::fs::write(&copy, bytes).await.map_err(PipelineError::io("write", &copy))?;
+    Ok(copy)
+}
+
 /// Finds or fetches the file of a registered model.
 async fn registered_file(
     address: &ModelAddress,
@@ -196,7 +225,7 @@ async fn registered_file(
     scratch: &Path,
 ) -> Result<PathBuf, PipelineError> {
     let (ModelAddress::Alias { name, .. } | ModelAddress::Version { name, .. }) = address else {
-        unreachable!("a path is no address of a registry");
+        unreachable!("neither a path nor an object is an address of a registry");
     };
     let registry = tracking.address()?;
     let none = |known: &[ModelVersion]| {
@@ -221,7 +250,7 @@ async fn registered_file(
     let is_meant = |found: &&ModelVersion| match address {
         ModelAddress::Alias { alias, .. } => found.aliases.contains(alias),
         ModelAddress::Version { version, .. } => found.version == *version,
-        ModelAddress::Path(_) => false,
+        ModelAddress::Path(_) | ModelAddress::Object(_) => false,
     };
     let version = versions.iter().find(is_meant).ok_or_else(|| none(&versions))?;
     Ok(store.artifact(&version.storage_location, MODEL_FILE, scratch).await?)
@@ -241,6 +270,7 @@ mod tests {
             ("/srv/models@home/x", path("/srv/models@home/x")),
             ("models:/a b@best", alias),
             ("models:/net/12", version),
+            ("s3://b/models/x.onnx", ModelAddress::Object("s3://b/models/x.onnx".to_owned())),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }

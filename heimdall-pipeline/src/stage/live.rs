@@ -11,7 +11,7 @@ use crate::stage::StageContext;
 use crate::stage::register::{git, parameters};
 
 /// How long the end of a training may wait for what has not arrived in the store.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The run of a training, if trainings are tracked.
 ///

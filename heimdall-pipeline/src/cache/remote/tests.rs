@@ -6,8 +6,8 @@ use std::fs;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    PutMultipartOptions, PutResult, Result as StoreResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutResult, Result as StoreResult,
 };
 use tempfile::TempDir;
 
@@ -76,11 +76,10 @@ impl ObjectStore for Deaf {
 
 /// Shared caches of both kinds.
 fn remotes() -> [Remote; 2] {
-    let prefix = ObjectPath::from("some/where");
-    [
-        Remote::new("memory", Arc::new(InMemory::new()), prefix.clone()),
-        Remote::new("deaf", Arc::new(Deaf(InMemory::new())), prefix),
-    ]
+    let remote = |name: &str, store: Arc<dyn ObjectStore>| {
+        Remote::new(ObjectPlace::new(name, store, ObjectPath::from("some/where")))
+    };
+    [remote("memory", Arc::new(InMemory::new())), remote("deaf", Arc::new(Deaf(InMemory::new())))]
 }
 
 /// A cache of a machine of its own.
@@ -197,7 +196,7 @@ async fn manifest_of_another_version_stays() {
         let path = remote.manifest(&manifest.key);
         manifest.version += 1;
         let theirs = manifest.encode();
-        remote.store.put(&path, PutPayload::from(theirs.clone())).await.unwrap();
+        remote.place.store().put(&path, PutPayload::from(theirs.clone())).await.unwrap();
         manifest.version -= 1;
 
         one.push(&remote, &manifest).await;
@@ -243,9 +242,9 @@ async fn damaged_result_is_not_taken_and_can_be_mended() {
             one.push(&remote, &manifest).await;
             match bytes {
                 Some(bytes) => {
-                    remote.store.put(path, PutPayload::from(bytes.to_vec())).await.unwrap();
+                    remote.place.store().put(path, PutPayload::from(bytes.to_vec())).await.unwrap();
                 }
-                None => remote.store.delete(path).await.unwrap(),
+                None => remote.place.store().delete(path).await.unwrap(),
             }
             let other = Machine::new();
 
