@@ -93,6 +93,28 @@ async fn broken_server_holds_nobody_up_and_loses_nothing() {
     }
 }
 
+/// The quickest step of a training takes more than 5 ms: a hundredth of that is 50 µs.
+#[test]
+fn logging_takes_less_than_a_hundredth_of_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = broken_server(None);
+    let run = TrackedRun::new("faults", "quick");
+    let tracker = MlflowTracker::start(&config(&address, folder.path()), run).unwrap();
+
+    let mut times: Vec<Duration> = (0..5000)
+        .map(|step| {
+            let started = Instant::now();
+            tracker.log_metrics(step, &[("batch/loss", 1.0), ("batch/learning_rate", 1e-3)]);
+            started.elapsed()
+        })
+        .collect();
+
+    times.sort();
+    let median = times[times.len() / 2];
+    assert!(median < Duration::from_micros(50), "{median:?}");
+    tracker.end_run(RunStatus::Finished, Duration::ZERO);
+}
+
 /// Waits for a process, or a request, that holds a spool.
 async fn sync_when_free(spool: &Path) -> Vec<heimdall_tracking::SyncReport> {
     let deadline = Instant::now() + Duration::from_secs(60);
