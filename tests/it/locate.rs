@@ -200,7 +200,7 @@ mod with_shared_data {
 
     #[test]
     #[ignore = "needs ../shared/data/dcf77: cargo xtask test"]
-    fn dcf77_is_found_within_2_km() {
+    fn dcf77_is_found_within_1_7_km() {
         let data = crate::tidy::root().join("../shared/data/dcf77");
         let pipeline =
             fs::read_to_string(crate::tidy::root().join("pipelines/dcf77.yaml")).unwrap();
@@ -209,7 +209,7 @@ mod with_shared_data {
         let run = workplace.run(&["--set", &format!("vars.data={}", data.display())]).done();
 
         let metrics = &run.stages["locate"].metrics;
-        assert!(metrics["error_km"] <= 2.0, "{metrics:?}");
+        assert!(metrics["error_km"] <= 1.7, "{metrics:?}");
         assert!((metrics["region_95_contains_truth"] - 1.0).abs() < f64::EPSILON, "{metrics:?}");
     }
 }
