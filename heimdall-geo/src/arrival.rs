@@ -244,6 +244,8 @@ impl ArrivalSolver {
             ..PLACES_MIN => None,
             _ => Some(self.judge(&timing, optima.clone())),
         };
+        let floor_km2 = self.config.position_floor_km.powi(2);
+        let location = location.map(|location| location.widened(-floor_km2));
         let answers = location.iter().flat_map(Location::places).copied().collect();
         Ok(PreparedArrivals { solver: self, timing, optima, answers })
     }

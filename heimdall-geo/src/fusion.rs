@@ -132,7 +132,7 @@ impl Search<'_> {
                 _ => {
                     let peak = coarse_peak(posterior, *largest_nats, &group);
                     let is_blurred = blur_km(grid.cell_km()) > self.arrivals.sigma_km_min();
-                    let sharper = self.sharp_peaks(&grid.around(&group, CELLS), &peak);
+                    let sharper = self.sharp_peaks(grid, &group, &peak);
                     let sharper = Some(sharper).filter(|sharper| is_blurred && !sharper.is_empty());
                     peaks.extend(sharper.unwrap_or_else(|| vec![peak]));
                 }
@@ -141,15 +141,16 @@ impl Search<'_> {
         peaks
     }
 
-    /// Finds what the times alone say within a part of the plane, where they are surer than `coarse`.
+    /// Finds what the times alone say within some cells, where they are surer than the `coarse` peak.
     ///
     /// Far away, where receivers see a place at nearly one angle, an error of half a cell in the times
     /// leaves tens of kilometers open, and cells that are small enough would be too many. Over the small
     /// region that the times leave, the levels change little: its probability is that of a Gaussian.
-    fn sharp_peaks(&self, within: &PlaneGrid, coarse: &Peak) -> Vec<Peak> {
+    fn sharp_peaks(&self, grid: &PlaneGrid, group: &[usize], coarse: &Peak) -> Vec<Peak> {
         let coarse_km4 = coarse.estimate.covariance.determinant_km4();
         let answers = self.arrivals.answers().iter().filter(|answer| {
-            within.contains(&answer.position) && answer.covariance.determinant_km4() < coarse_km4
+            grid.cell_of(&answer.position).is_some_and(|cell| group.contains(&cell))
+                && answer.covariance.determinant_km4() < coarse_km4
         });
         let peak = |answer: &Estimate| {
             let size_km2 = answer.covariance.determinant_km4().sqrt();
@@ -224,6 +225,15 @@ mod tests {
         LocalPosition { east_km, north_km }
     }
 
+    fn frame() -> LocalFrame {
+        LocalFrame { origin: Position::new(45.0, 8.0).unwrap() }
+    }
+
+    fn receivers() -> Vec<(Position, f64)> {
+        let place = |&(east, north): &(f64, f64)| frame().to_position(&local(east, north)).unwrap();
+        PLACES.iter().map(|at| (place(at), 0.0)).collect()
+    }
+
     fn network() -> (LevelGrid, ArrivalSolver, LevelModel) {
         network_of_power(Some(5.0))
     }
@@ -238,10 +248,7 @@ mod tests {
         cell_km: f64,
         power_sigma_db: Option<f64>,
     ) -> (LevelGrid, ArrivalSolver, LevelModel) {
-        let frame = LocalFrame { origin: Position::new(45.0, 8.0).unwrap() };
         let places: Vec<_> = PLACES.iter().map(|&(east, north)| local(east, north)).collect();
-        let receivers: Vec<_> =
-            places.iter().map(|place| (frame.to_position(place).unwrap(), 0.0)).collect();
         let loss = PathLoss {
             level_1km_db: 70.0,
             exponent: 3.5,
@@ -254,7 +261,7 @@ mod tests {
         let grid = PlaneGrid::new(corners[0], corners[1], cell_km).unwrap();
         let levels = LevelGrid::new(grid, &model, &LevelGridConfig::default()).unwrap();
         let solver =
-            ArrivalSolver::new(frame, &receivers, grid, &ArrivalConfig::default()).unwrap();
+            ArrivalSolver::new(frame(), &receivers(), grid, &ArrivalConfig::default()).unwrap();
         (levels, solver, model)
     }
 
@@ -325,7 +332,16 @@ mod tests {
                 locate_by_levels_and_arrivals(&levels, &observations, &solver, &arrivals, None)
                     .unwrap();
             let by_times = solver.locate(&arrivals, None).unwrap();
+            // What the position itself is uncertain by is added once.
+            let floored = ArrivalConfig { position_floor_km: 2.0, ..ArrivalConfig::default() };
+            let floored =
+                ArrivalSolver::new(frame(), &receivers(), *levels.grid(), &floored).unwrap();
+            let wider =
+                locate_by_levels_and_arrivals(&levels, &observations, &floored, &arrivals, None);
 
+            let growth_km2 = wider.unwrap().best().unwrap().covariance.east_km2
+                - fused.best().unwrap().covariance.east_km2;
+            assert!((growth_km2 - 4.0).abs() < 1e-6, "{growth_km2}");
             let size_km2 =
                 |location: &Location| location.best().unwrap().covariance.determinant_km4().sqrt();
             assert!(size_km2(&fused) < 2.0 * size_km2(&by_times), "{fused:?}, {by_times:?}");

@@ -109,6 +109,18 @@ impl PlaneGrid {
             && within(place.north_km - self.south_west.north_km, self.rows)
     }
 
+    /// The cell in which a place lies; none outside of all.
+    pub(crate) fn cell_of(&self, place: &LocalPosition) -> Option<usize> {
+        // Within the cells, where the grid contains the place; its outer border belongs to the last ones.
+        let index =
+            |offset_km: f64, cells: usize| ((offset_km / self.cell_km) as usize).min(cells - 1);
+        self.contains(place).then(|| {
+            let row = index(place.north_km - self.south_west.north_km, self.rows);
+            let column = index(place.east_km - self.south_west.east_km, self.columns);
+            row * self.columns + column
+        })
+    }
+
     /// The grid over some cells and one more on each side, with this many cells along its longer
     /// side.
     pub(crate) fn around(&self, cells: &[usize], count: f64) -> Self {
