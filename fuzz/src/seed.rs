@@ -112,6 +112,7 @@ fn exported(extension: &str) -> Vec<u8> {
             start: START,
             waveform: Some("cw".to_owned()),
             recordings: vec![entry],
+            levels: Vec::new(),
         };
         recordings.catalog().add_events(&[event]).await.expect("a new event");
         export_sigmf(&recordings, folder.path()).await.expect("a folder that can be written");

@@ -71,13 +71,15 @@ pub enum DataError {
     #[error("the receivers of the table do not fit into one plane")]
     Plane(#[source] heimdall_geo::GeoError),
 
-    /// A number that says how tables are read breaks its rule.
-    #[error("`{field}` must be finite and above 0, but is {actual}")]
-    InvalidTableConfig {
-        /// Name of the field.
+    /// A field of a configuration breaks its rule.
+    #[error("`{field}` must be {expected}, but is {actual}")]
+    InvalidField {
+        /// Path of the field, as the user wrote it.
         field: &'static str,
-        /// Its value.
-        actual: f64,
+        /// The rule that the value breaks, as a phrase that follows "must be".
+        expected: &'static str,
+        /// The value that was given.
+        actual: String,
     },
 
     // Files of samples.
@@ -345,16 +347,27 @@ pub enum DataError {
 
     /// A catalog was written by another release.
     #[error(
-        "the catalog `{}` has version {actual} of the schema, but this release reads version \
-         {expected}", path.display()
+        "the catalog `{catalog}` has version {actual} of the schema, but this release reads version \
+         {expected}"
     )]
     CatalogVersion {
-        /// The catalog.
-        path: PathBuf,
+        /// Where the catalog is.
+        catalog: String,
         /// Version that it has.
         actual: i64,
         /// Version that is understood.
         expected: i64,
+    },
+
+    /// There can be no catalog or no store of objects at an address.
+    #[error("`{address}` is no address of a {what}: {reason}")]
+    Address {
+        /// The address, without a password.
+        address: String,
+        /// What should be there.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
     },
 
     /// A database refuses a query.
@@ -388,6 +401,15 @@ pub enum DataError {
         name: String,
         /// In what they differ.
         field: &'static str,
+    },
+
+    /// Recordings that belong together are of several events in the catalog.
+    #[error("the recordings of `{event}` are of several events of the catalog: {}", events.join(", "))]
+    Regrouped {
+        /// Name of the event that has them.
+        event: String,
+        /// Names of the events in the catalog.
+        events: Vec<String>,
     },
 
     /// A session was named that the catalog does not have.
@@ -523,17 +545,6 @@ pub enum DataError {
     },
 
     // Splits and batches.
-    /// A ratio of a split makes no sense.
-    #[error("`{field}` of the split must be {expected}, but is {actual}")]
-    InvalidSplit {
-        /// Path of the field, as the user wrote it: `ratio.train`.
-        field: &'static str,
-        /// The rule that the value breaks, as a phrase that follows "must be".
-        expected: &'static str,
-        /// The value that was given.
-        actual: f64,
-    },
-
     /// A split by time takes the time of every event.
     #[error("the event `{event}` has no time, by which it could be split")]
     NoTime {

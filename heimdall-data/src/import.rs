@@ -3,6 +3,7 @@
 mod admission;
 mod event;
 mod finding;
+mod installed;
 mod measured_network;
 mod measurement;
 mod table;
@@ -13,15 +14,17 @@ use std::path::Path;
 use admission::{Import, Network};
 use event::{event_of_collection, group_events};
 use finding::{Found, find_files};
+pub use installed::import_installation;
 pub use measured_network::{MeasuredNetwork, MissingLine, TableConfig, TableReport};
 pub use measurement::{MeasuredEvent, Measurement, MeasurementTables, read_measurement_tables};
 use serde::{Deserialize, Serialize};
+pub(crate) use table::ANTENNA_HEIGHT_M_DEFAULT;
 use table::add_sources;
 pub use table::{KnownSource, read_receivers, read_sources};
 use tokio::fs;
 
 use crate::recording::SigmfCollection;
-use crate::{DataError, RawType, RecordingLimits, Recordings};
+use crate::{Approval, DataError, Merged, RawType, RecordingLimits, Recordings};
 
 /// Tables in which transmitters may be listed.
 const SOURCE_TABLES: [&str; 2] = ["transmitter.csv", "sources.csv"];
@@ -46,7 +49,7 @@ pub enum ImportFormat {
 }
 
 /// How a folder is imported.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImportConfig {
     /// How the files are written.
@@ -61,18 +64,36 @@ pub struct ImportConfig {
     pub center_frequency_hz: Option<f64>,
     /// What a recording must fulfill.
     pub limits: RecordingLimits,
+    /// What is decided on new sessions.
+    pub approval: Approval,
+}
+
+impl Default for ImportConfig {
+    fn default() -> Self {
+        Self {
+            format: ImportFormat::default(),
+            strict: false,
+            datatype: None,
+            sample_rate_hz: None,
+            center_frequency_hz: None,
+            limits: RecordingLimits::default(),
+            approval: Approval::Approved,
+        }
+    }
 }
 
 /// What an import has brought.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportReport {
     /// Receivers in the table of the folder.
     pub receivers: usize,
-    /// Events that were made.
+    /// Events in the folder.
     pub events: usize,
     /// Recordings in them.
     pub recordings: usize,
+    /// What of it was new to the catalog.
+    pub merged: Merged,
     /// Files that were left out.
     pub quarantined: Vec<Quarantined>,
     /// What was noticed in files that were imported.
@@ -116,6 +137,10 @@ pub struct Remark {
 /// center, within the recorded band. KiwiSDR files are stored as they are, others as `complex64`
 /// arrays. Memory is bounded, whatever the length of the files.
 ///
+/// Objects are stored before the rows that point to them are written, all of these together. So an
+/// import that was broken off, or is repeated after the folder has grown, adds what is missing, and
+/// two at a time add it once.
+///
 /// # Errors
 ///
 /// - [`DataError::Read`], [`DataError::NothingToImport`] if the folder has no table of receivers
@@ -126,8 +151,7 @@ pub struct Remark {
 /// - [`DataError::MissingFact`], [`DataError::Contradiction`] if there is no table of receivers, and
 ///   a recording does not tell the place of its receiver, or two of them tell different ones.
 /// - [`DataError::Unusable`] for the first file that is to be left out, if the import is strict.
-/// - Those of [`Recordings::put`], [`add_receivers`](crate::Catalog::add_receivers) and
-///   [`add_events`](crate::Catalog::add_events).
+/// - Those of [`Recordings::put`] and [`merge`](crate::Catalog::merge).
 pub async fn import_folder(
     source: &Path,
     into: &Recordings,
@@ -166,12 +190,12 @@ pub async fn import_folder(
     events.extend(group_events(heard, &sources, &mut ids)?);
 
     let Import { network, quarantined, remarks, .. } = import;
-    into.catalog().add_receivers(&network.receivers).await?;
-    into.catalog().add_events(&events).await?;
+    let merged = into.catalog().merge(&network.receivers, &events, config.approval).await?;
     Ok(ImportReport {
         receivers: network.receivers.len(),
         events: events.len(),
         recordings: events.iter().map(|event| event.recordings.len()).sum(),
+        merged,
         quarantined,
         remarks,
     })

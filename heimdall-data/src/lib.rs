@@ -25,6 +25,7 @@ mod catalog;
 mod dataset;
 mod error;
 mod import;
+mod object;
 mod recording;
 mod shard;
 mod split;
@@ -34,14 +35,19 @@ mod testing;
 
 pub use augmentation::Augmentation;
 pub use batch::{Batch, BatchOrder, Batcher, Batches};
-pub use catalog::{Approval, Catalog, EventEntry, RecordingEntry, RecordingFormat};
+pub use catalog::{
+    Approval, Catalog, CatalogStats, EventConditions, EventEntry, EventFilter, Installation,
+    InstalledEvent, InstalledRecording, InstalledSession, LeftOut, LevelEntry, Merged,
+    RecordingEntry, RecordingFormat, SessionEntry,
+};
 pub use dataset::HeimdallDataset;
 pub use error::DataError;
 pub use import::{
     ImportConfig, ImportFormat, ImportReport, KnownSource, MeasuredEvent, MeasuredNetwork,
     Measurement, MeasurementTables, MissingLine, Quarantined, Remark, TableConfig, TableReport,
-    import_folder, read_measurement_tables, read_receivers, read_sources,
+    import_folder, import_installation, read_measurement_tables, read_receivers, read_sources,
 };
+pub use object::{ObjectCache, StoreAddress};
 pub use recording::{
     Annotation, FileFormat, Gain, IqFile, Place, RawType, ReadOptions, ReadRecording,
     RecordingLimits, RecordingMetadata, SampleChunks, SigmfCollection, SigmfExport, StampQuality,

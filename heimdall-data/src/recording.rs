@@ -21,6 +21,7 @@ mod sidecar;
 mod sigmf;
 mod source;
 mod stamp;
+pub(crate) mod utc_text;
 mod wav;
 
 pub(crate) use datetime::parse_utc;

@@ -141,7 +141,7 @@ impl SplitConfig {
     ///
     /// # Errors
     ///
-    /// [`DataError::InvalidSplit`] for the first ratio that breaks a rule.
+    /// [`DataError::InvalidField`] for the first ratio that breaks a rule.
     pub fn validate(&self) -> Result<(), DataError> {
         let SplitRatio { train, validation, calibration, test } = self.ratio;
         let ratios = [
@@ -152,13 +152,14 @@ impl SplitConfig {
         ];
         for (field, actual) in ratios {
             if !(0.0..=1.0).contains(&actual) {
-                return Err(DataError::InvalidSplit { field, expected: "between 0 and 1", actual });
+                let (expected, actual) = ("between 0 and 1", actual.to_string());
+                return Err(DataError::InvalidField { field, expected, actual });
             }
         }
         for (field, actual) in [("block_km", self.block_km), ("period_hours", self.period_hours)] {
             if !(actual > 0.0 && actual.is_finite()) {
-                let expected = "finite and above 0";
-                return Err(DataError::InvalidSplit { field, expected, actual });
+                let (expected, actual) = ("finite and above 0", actual.to_string());
+                return Err(DataError::InvalidField { field, expected, actual });
             }
         }
         let mut listed = BTreeSet::new();
@@ -173,10 +174,10 @@ impl SplitConfig {
         let sum = train + validation + calibration + test;
         // Four decimal numbers that add up to one may add up to a little more in binary.
         if sum > 1.0 + 1e-9 {
-            return Err(DataError::InvalidSplit {
+            return Err(DataError::InvalidField {
                 field: "the sum of `ratio`",
                 expected: "at most 1",
-                actual: sum,
+                actual: sum.to_string(),
             });
         }
         Ok(())
@@ -187,7 +188,7 @@ impl SplitConfig {
 ///
 /// # Errors
 ///
-/// - [`DataError::InvalidSplit`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
+/// - [`DataError::InvalidField`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
 /// - [`DataError::NoTime`] if periods of time are to be kept, and an event has no time.
 pub fn groups(
     labels: &[EventLabel],
@@ -211,7 +212,7 @@ pub fn groups(
 ///
 /// # Errors
 ///
-/// - [`DataError::InvalidSplit`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
+/// - [`DataError::InvalidField`] or [`DataError::Duplicate`] if `config` breaks one of its rules.
 /// - [`DataError::NoTime`] if periods of time are to be kept, and an event has no time.
 /// - [`DataError::UnknownGroup`] if a list names a group that no event is of.
 /// - [`DataError::EmptyPart`] if a part has a ratio above zero, but there are too few groups for it

@@ -13,7 +13,9 @@ use tokio::fs;
 use tokio::task::spawn_blocking;
 
 use crate::recording::{Encoded, FileFormat};
-use crate::{Catalog, DataError, IqFile, ReadOptions, RecordingEntry, RecordingFormat};
+use crate::{
+    Catalog, DataError, IqFile, ObjectCache, ReadOptions, RecordingEntry, RecordingFormat,
+};
 
 /// Parts of a large object that are on their way at a time.
 const PARTS_IN_FLIGHT: usize = 4;
@@ -23,6 +25,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 pub struct Recordings {
     catalog: Catalog,
     store: Arc<dyn ObjectStore>,
+    kept: Option<Arc<ObjectCache>>,
 }
 
 impl Recordings {
@@ -38,7 +41,7 @@ impl Recordings {
             .await
             .map_err(|source| DataError::Write { path: objects.clone(), source })?;
         let catalog = Catalog::create(&folder.join("catalog.db")).await?;
-        Ok(Self { catalog, store: local_store(&objects)? })
+        Ok(Self::new(catalog, local_store(&objects)?))
     }
 
     /// Opens a recordings folder for reading.
@@ -52,7 +55,7 @@ impl Recordings {
         fs::metadata(&objects)
             .await
             .map_err(|source| DataError::Read { path: objects.clone(), source })?;
-        Ok(Self { catalog, store: local_store(&objects)? })
+        Ok(Self::new(catalog, local_store(&objects)?))
     }
 
     /// Makes empty recordings that are gone when they are dropped.
@@ -66,7 +69,13 @@ impl Recordings {
 
     /// Brings a catalog and the store of its objects together.
     pub fn new(catalog: Catalog, store: Arc<dyn ObjectStore>) -> Self {
-        Self { catalog, store }
+        Self { catalog, store, kept: None }
+    }
+
+    /// Keeps what is read of a store that is far away.
+    #[must_use]
+    pub fn with_cache(self, cache: ObjectCache) -> Self {
+        Self { kept: Some(Arc::new(cache)), ..self }
     }
 
     /// The catalog.
@@ -90,14 +99,17 @@ impl Recordings {
     }
 
     /// Stores a file under its digest, so that the same bytes are stored once, and returns key and
-    /// digest. Memory is bounded, whatever the length of the file.
+    /// digest. Memory is bounded, whatever the length of the file, and what is there already is not
+    /// sent again.
     pub(crate) async fn put_content(
         &self,
         mut content: Encoded<'_>,
         extension: &str,
     ) -> Result<(String, String), DataError> {
         let mut hasher = blake3::Hasher::new();
+        let mut length = 0;
         while let Some(bytes) = content.next_bytes().await? {
+            length += bytes.len() as u64;
             hasher = compute(move || {
                 hasher.update(&bytes);
                 hasher
@@ -108,6 +120,11 @@ impl Recordings {
         let key = format!("{digest}.{extension}");
 
         let path = ObjectPath::from(key.as_str());
+        match self.store.head(&path).await {
+            Ok(there) if there.size == length => return Ok((key, digest)),
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(object_error(&key, "found")(error)),
+        }
         let upload =
             self.store.put_multipart(&path).await.map_err(object_error(&key, "written"))?;
         let mut upload = WriteMultipart::new(upload);
@@ -139,17 +156,10 @@ impl Recordings {
     /// - [`DataError::Undecodable`] if it is not a recording.
     pub async fn load(&self, entry: &RecordingEntry) -> Result<IqRecording, DataError> {
         let key = &entry.object;
-        let object = self
-            .store
-            .get(&ObjectPath::from(key.as_str()))
-            .await
-            .map_err(object_error(key, "read"))?;
-        let bytes = object.bytes().await.map_err(object_error(key, "read"))?;
-        let actual = digest_of(bytes.clone()).await;
-        if actual != entry.digest {
-            let (key, expected) = (key.clone(), entry.digest.clone());
-            return Err(DataError::DigestMismatch { key, expected, actual });
-        }
+        let bytes = match self.find_kept(&entry.digest).await {
+            Some(bytes) => bytes,
+            None => self.fetch(entry).await?,
+        };
         let undecodable =
             |source| DataError::Undecodable { key: key.clone(), source: Box::new(source) };
         let file = IqFile::from_bytes(key, bytes, &facts_of(entry)).await.map_err(undecodable)?;
@@ -164,6 +174,33 @@ impl Recordings {
         })
     }
 
+    /// Reads an object that was kept.
+    async fn find_kept(&self, digest: &str) -> Option<Bytes> {
+        let (kept, digest) = (Arc::clone(self.kept.as_ref()?), digest.to_owned());
+        compute(move || kept.get(&digest)).await
+    }
+
+    /// Reads an object from the store, checks it, and keeps it.
+    async fn fetch(&self, entry: &RecordingEntry) -> Result<Bytes, DataError> {
+        let key = &entry.object;
+        let object = self
+            .store
+            .get(&ObjectPath::from(key.as_str()))
+            .await
+            .map_err(object_error(key, "read"))?;
+        let bytes = object.bytes().await.map_err(object_error(key, "read"))?;
+        let actual = digest_of(bytes.clone()).await;
+        if actual != entry.digest {
+            let (key, expected) = (key.clone(), entry.digest.clone());
+            return Err(DataError::DigestMismatch { key, expected, actual });
+        }
+        if let Some(kept) = &self.kept {
+            let (kept, bytes) = (Arc::clone(kept), bytes.clone());
+            compute(move || kept.keep(&actual, &bytes)).await;
+        }
+        Ok(bytes)
+    }
+
     /// Opens a recording whose samples are to be read in parts; its digest is not checked.
     ///
     /// # Errors
@@ -172,8 +209,14 @@ impl Recordings {
     /// - [`DataError::SampleCountMismatch`] if it is not the one that was stored.
     /// - [`DataError::Undecodable`] if it is not a recording.
     pub async fn open_recording(&self, entry: &RecordingEntry) -> Result<IqFile, DataError> {
-        let key = ObjectPath::from(entry.object.as_str());
-        let file = IqFile::open_object(Arc::clone(&self.store), &key, &facts_of(entry)).await;
+        let facts = facts_of(entry);
+        let file = match self.find_kept(&entry.digest).await {
+            Some(bytes) => IqFile::from_bytes(&entry.object, bytes, &facts).await,
+            None => {
+                let key = ObjectPath::from(entry.object.as_str());
+                IqFile::open_object(Arc::clone(&self.store), &key, &facts).await
+            }
+        };
         let file = file.map_err(|error| match error {
             DataError::Object { .. } => error,
             error => DataError::Undecodable { key: entry.object.clone(), source: Box::new(error) },

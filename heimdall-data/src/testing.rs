@@ -1,4 +1,8 @@
-//! Small features for the tests of this crate.
+//! Small features and a database for the tests of this crate.
+
+pub(crate) mod bucket;
+#[path = "../../tests/it/postgres.rs"]
+pub(crate) mod postgres;
 
 use std::path::Path;
 

@@ -51,8 +51,8 @@ impl ArtifactKind {
     /// them.
     pub fn format_version(self) -> u32 {
         match self {
-            Self::Evaluation | Self::Model => 3,
-            Self::Features | Self::Onnx | Self::Recordings => 2,
+            Self::Evaluation | Self::Model | Self::Recordings => 3,
+            Self::Features | Self::Onnx => 2,
             Self::HoldOut | Self::Fix | Self::Registration | Self::Files => 1,
         }
     }

@@ -5,12 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
+use heimdall_data::{DataError, StoreAddress};
 use object_store::path::Path as ObjectPath;
-use object_store::{
-    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::OnceCell;
 
 /// How often something is put that a server cannot take at the moment.
@@ -18,6 +15,9 @@ const ATTEMPTS: u32 = 4;
 
 /// How long to wait before the second attempt; twice as long before each further one.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a server that does not answer is asked again: a run can do without.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Object by which it is found out whether the server can refuse what is there already.
 const PROBE: &str = "conditional-puts";
@@ -49,17 +49,22 @@ impl ObjectPlace {
         address: &str,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
-        let (store, prefix) = match address.split_once("://") {
-            None if !address.is_empty() => (folder_store(address)?, ""),
-            Some(("file", path)) => (folder_store(path)?, ""),
-            Some(("s3", rest)) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                (bucket_store(bucket, environment)?, prefix)
-            }
-            _ => return Err("expected a folder, `file://PATH` or `s3://BUCKET/PATH`".to_owned()),
+        let reason = |error: DataError| match error {
+            DataError::Address { reason, .. } => reason,
+            error => error.to_string(),
         };
-        let prefix = ObjectPath::parse(prefix).map_err(|error| error.to_string())?;
-        Ok(Self::new(address, store, prefix))
+        let place: StoreAddress = address.parse().map_err(reason)?;
+        match &place {
+            StoreAddress::Folder(path) => {
+                std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
+            }
+            StoreAddress::S3 { .. } => {}
+            StoreAddress::Memory | StoreAddress::Http(_) => {
+                return Err("expected a folder, `file://PATH` or `s3://BUCKET/PATH`".to_owned());
+            }
+        }
+        let store = place.open(environment, PATIENCE).map_err(reason)?;
+        Ok(Self::new(address, store, ObjectPath::default()))
     }
 
     /// The address, for messages.
@@ -153,34 +158,6 @@ impl ObjectPlace {
             _ => Ok(()),
         }
     }
-}
-
-fn folder_store(path: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
-    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| error.to_string())?;
-    Ok(Arc::new(store))
-}
-
-/// Opens a bucket as the variables of the environment say.
-fn bucket_store(
-    bucket: &str,
-    environment: &BTreeMap<String, String>,
-) -> Result<Arc<dyn ObjectStore>, String> {
-    // There may be one already: what this program uses is built with no other.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(patience());
-    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
-        // What the library does not know says nothing about stores.
-        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(Arc::new(builder.build().map_err(|error| error.to_string())?))
-}
-
-/// How long a server that does not answer is asked again: a run can do without.
-fn patience() -> RetryConfig {
-    RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(30), ..Default::default() }
 }
 
 impl fmt::Debug for ObjectPlace {

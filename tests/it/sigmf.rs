@@ -57,6 +57,7 @@ async fn write_recordings(folder: &Path) {
         start: start(0),
         waveform: Some("cw".to_owned()),
         recordings: entries,
+        levels: Vec::new(),
     };
     recordings.catalog().add_receivers(&receivers).await.unwrap();
     recordings.catalog().add_events(&[event]).await.unwrap();

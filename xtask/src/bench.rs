@@ -19,6 +19,10 @@ pub(crate) enum Bench {
     Runner,
     /// Count the events per second of each depth of simulation
     Sim,
+    /// Time the loader on warm shards, and how much memory it takes
+    Load,
+    /// Time a catalog of a million recordings, and how much memory it takes
+    Catalog,
 }
 
 /// Runs a benchmark, with optimization.
@@ -39,5 +43,9 @@ pub(crate) fn bench(what: &Bench) -> Result<()> {
             cargo(&["bench", "--package", "heimdall-pipeline", "--bench", "runner"], &[python])
         }
         Bench::Sim => cargo(&["bench", "--package", "heimdall-sim", "--bench", "depths"], &[]),
+        Bench::Load => cargo(&["bench", "--package", "heimdall-data", "--bench", "load"], &[]),
+        Bench::Catalog => {
+            cargo(&["bench", "--package", "heimdall-data", "--bench", "catalog"], &[])
+        }
     }
 }

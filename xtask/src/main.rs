@@ -5,6 +5,7 @@ mod browser;
 mod command;
 mod debian;
 mod fuzz;
+mod postgres;
 mod python;
 
 use std::path::Path;
@@ -71,6 +72,11 @@ fn test() -> Result<()> {
     cargo(&["test", "--workspace", "--all-targets", "--", "--ignored", "with_python"], &[python])?;
     browser::install()?;
     cargo(&["test", "--workspace", "--all-targets", "--", "--ignored", "with_chromium"], &[])?;
+    postgres::install()?;
+    cargo(
+        &["test", "--workspace", "--all-targets", "--", "--ignored", "with_postgres"],
+        &[python],
+    )?;
     if shared_data().is_dir() {
         let test = ["test", "--workspace", "--all-targets", "--", "--ignored", "with_shared_data"];
         cargo(&test, &[python])?;

@@ -13,8 +13,8 @@ use super::{ImportConfig, ImportFormat, Quarantined, Remark, exists, read};
 use crate::recording::check_kiwi_name;
 use crate::store::compute;
 use crate::{
-    DataError, FileFormat, IqFile, ReadOptions, RecordingEntry, RecordingFormat, RecordingMetadata,
-    Recordings,
+    DataError, FileFormat, IqFile, ReadOptions, RecordingEntry, RecordingFormat, RecordingLimits,
+    RecordingMetadata, Recordings,
 };
 
 /// A file whose name and time stamps are further apart is worth a remark, in seconds.
@@ -123,16 +123,7 @@ impl<'a> Import<'a> {
             metadata.center_frequency_hz.ok_or_else(|| missing("center frequency"))?;
         let receiver = self.receiver_of(path, metadata).ok_or_else(|| missing("receiver"))?;
 
-        let mut check = file.sample_check();
-        let mut chunks = file.chunks(CHUNK_SAMPLES);
-        while let Some(samples) = chunks.next_chunk().await? {
-            check = compute(move || {
-                check.push(&samples);
-                check
-            })
-            .await;
-        }
-        check.finish(metadata.sample_rate_hz, &self.config.limits)?;
+        check_samples(&file, &self.config.limits).await?;
         Ok(Checked { start, center_frequency_hz, receiver, file })
     }
 
@@ -235,6 +226,23 @@ struct Checked {
     receiver: String,
 }
 
+/// Checks all samples of a file, in bounded memory.
+pub(super) async fn check_samples(
+    file: &IqFile,
+    limits: &RecordingLimits,
+) -> Result<(), DataError> {
+    let mut check = file.sample_check();
+    let mut chunks = file.chunks(CHUNK_SAMPLES);
+    while let Some(samples) = chunks.next_chunk().await? {
+        check = compute(move || {
+            check.push(&samples);
+            check
+        })
+        .await;
+    }
+    check.finish(file.metadata().sample_rate_hz, limits)
+}
+
 fn remarks_on(metadata: &RecordingMetadata) -> impl Iterator<Item = String> {
     let off_s =
         metadata.start.zip(metadata.named_start).map(|(start, named)| start.seconds_since(&named));
@@ -265,7 +273,7 @@ fn remarks_on(metadata: &RecordingMetadata) -> impl Iterator<Item = String> {
 }
 
 /// Joins an error and its causes.
-fn chain(error: &DataError) -> String {
+pub(super) fn chain(error: &DataError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

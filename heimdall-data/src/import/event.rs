@@ -123,6 +123,7 @@ pub(super) fn event_of_collection(
         start: collection.start.unwrap_or(found.start),
         waveform: collection.waveform.clone(),
         recordings: found.recordings,
+        levels: Vec::new(),
     }
 }
 
@@ -194,6 +195,7 @@ fn event_of(
         start,
         waveform: None,
         recordings,
+        levels: Vec::new(),
     }
 }
 

@@ -53,13 +53,14 @@ impl TableConfig {
     ///
     /// # Errors
     ///
-    /// [`DataError::InvalidTableConfig`] for the first number that is not finite and above 0.
+    /// [`DataError::InvalidField`] for the first number that is not finite and above 0.
     pub fn validate(&self) -> Result<(), DataError> {
         for (field, actual) in
             [("session_s", self.session_s), ("timing_sigma_s", self.timing_sigma_s)]
         {
             if !(actual > 0.0 && actual.is_finite()) {
-                return Err(DataError::InvalidTableConfig { field, actual });
+                let (expected, actual) = ("finite and above 0", actual.to_string());
+                return Err(DataError::InvalidField { field, expected, actual });
             }
         }
         Ok(())
@@ -97,7 +98,7 @@ impl MeasuredNetwork {
     ///
     /// # Errors
     ///
-    /// - [`DataError::InvalidTableConfig`] if `config` breaks one of its rules.
+    /// - [`DataError::InvalidField`] if `config` breaks one of its rules.
     /// - [`DataError::MixedLevels`] if some levels are relative to noise and others are not.
     /// - [`DataError::Plane`] if the receivers do not fit into one plane, or there are none.
     pub fn of(tables: &MeasurementTables, config: &TableConfig) -> Result<Self, DataError> {

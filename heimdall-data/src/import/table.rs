@@ -8,7 +8,7 @@ use heimdall_geo::{Position, Receiver};
 use crate::DataError;
 
 /// Height of an antenna of which nothing is said, in m.
-pub(super) const ANTENNA_HEIGHT_M_DEFAULT: f64 = 10.0;
+pub(crate) const ANTENNA_HEIGHT_M_DEFAULT: f64 = 10.0;
 
 /// An altitude is within this, in m: a satellite may be that high, and squares stay numbers.
 const ALTITUDE_M_MAX: f64 = 1e8;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::DataError;
 use crate::store::object_error;
@@ -26,7 +26,7 @@ pub(super) struct Source {
 #[derive(Clone, Debug)]
 enum Stored {
     Memory(Bytes),
-    Object { store: Arc<dyn ObjectStore>, path: ObjectPath },
+    Object { store: Arc<dyn ObjectStore>, path: ObjectPath, version: Option<String> },
 }
 
 impl Source {
@@ -41,19 +41,21 @@ impl Source {
         path: ObjectPath,
     ) -> Result<Self, DataError> {
         let file = path.as_ref().to_owned();
-        let size = store.head(&path).await.map_err(object_error(&file, "read"))?.size;
-        Ok(Self { file, size, stored: Stored::Object { store, path } })
+        let meta = store.head(&path).await.map_err(object_error(&file, "read"))?;
+        let version = version_of(&meta);
+        Ok(Self { file, size: meta.size, stored: Stored::Object { store, path, version } })
     }
 
     /// Finds another object in the same folder; `None` if there is none of that name.
     pub(super) async fn sibling(&self, name: &str) -> Result<Option<Self>, DataError> {
-        let Stored::Object { store, path } = &self.stored else { return Ok(None) };
+        let Stored::Object { store, path, .. } = &self.stored else { return Ok(None) };
         let folder = path.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder);
         let Ok(path) = ObjectPath::parse(format!("{folder}/{name}")) else { return Ok(None) };
         let file = path.as_ref().to_owned();
         match store.head(&path).await {
             Ok(meta) => {
-                let stored = Stored::Object { store: Arc::clone(store), path };
+                let version = version_of(&meta);
+                let stored = Stored::Object { store: Arc::clone(store), path, version };
                 Ok(Some(Self { file, size: meta.size, stored }))
             }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -73,10 +75,16 @@ impl Source {
             // Both ends fit, since the bytes are in memory.
             Stored::Memory(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
             Stored::Object { .. } if range.is_empty() => Ok(Bytes::new()),
-            Stored::Object { store, path } => {
+            Stored::Object { store, path, version } => {
                 let length = range.end - range.start;
-                let bytes =
-                    store.get_range(path, range).await.map_err(object_error(&self.file, "read"))?;
+                let options = GetOptions {
+                    range: Some(range.into()),
+                    if_match: version.clone(),
+                    ..GetOptions::default()
+                };
+                let failed = || object_error(&self.file, "read");
+                let found = store.get_opts(path, options).await.map_err(failed())?;
+                let bytes = found.bytes().await.map_err(failed())?;
                 if bytes.len() as u64 != length {
                     let expected = format!("{} bytes long, as it was a moment ago", self.size);
                     return Err(self.malformed("its end", &expected, "shorter"));
@@ -104,6 +112,12 @@ impl Source {
             actual: actual.to_owned(),
         }
     }
+}
+
+/// What tells an object from another one that takes its place later, if the store has such a thing.
+fn version_of(meta: &ObjectMeta) -> Option<String> {
+    // A weak one is the same for contents that are much the same, and compares equal to none.
+    meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"))
 }
 
 /// Reads small pieces of a source one after the other, with few requests.

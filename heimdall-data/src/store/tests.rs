@@ -134,3 +134,24 @@ async fn folder_is_neither_made_nor_mended_by_opening() {
     fs::remove_dir(missing.join("objects")).unwrap();
     assert!(matches!(Recordings::open(&missing).await, Err(DataError::Read { .. })));
 }
+
+/// What was read once is read again without its store, and what is damaged here is not.
+#[tokio::test]
+async fn object_of_a_far_store_is_kept() {
+    let folder = tempdir().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let cache = ObjectCache::open(&folder.path().join("kept"), 1 << 20).unwrap();
+    let catalog = Catalog::in_memory().await.unwrap();
+    let recordings = Recordings::new(catalog, Arc::clone(&store)).with_cache(cache);
+    let digest = recordings.put("x", write_npy(&samples())).await.unwrap();
+    let entry = entry("x", digest.clone());
+    recordings.load(&entry).await.unwrap();
+    store.delete(&ObjectPath::from("x")).await.unwrap();
+
+    assert_eq!(recordings.load(&entry).await.unwrap().samples, samples());
+    let opened = recordings.open_recording(&entry).await.unwrap();
+    assert_eq!(opened.samples(7..9).await.unwrap(), samples()[7..9]);
+    fs::write(folder.path().join("kept").join(digest), "damage").unwrap();
+    let error = recordings.load(&entry).await.unwrap_err();
+    assert!(matches!(error, DataError::Object { .. }), "{error:?}");
+}

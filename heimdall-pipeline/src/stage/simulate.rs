@@ -139,6 +139,7 @@ async fn store(
         start: event.start,
         waveform: Some(event.latents.waveform.name().to_owned()),
         recordings: stored.try_collect().await?,
+        levels: Vec::new(),
         session,
         id,
     })

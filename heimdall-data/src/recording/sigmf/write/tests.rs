@@ -75,6 +75,7 @@ async fn recordings() -> Recordings {
         start: UtcTime { seconds: START.seconds - 1, nanoseconds: 999_999_999 },
         waveform: (id == "d").then(|| "cw".to_owned()),
         recordings,
+        levels: Vec::new(),
     };
     let position = Position::new(45.123_456_789_012_3, 7.5).ok();
     let events = [event("a.b/../c", position, entries), event("d", None, vec![kiwi])];

@@ -1,0 +1,5 @@
+DROP TABLE recordings;
+DROP TABLE events;
+DROP TABLE sessions;
+DROP TABLE sources;
+DROP TABLE receivers;

@@ -1,0 +1,2 @@
+DROP INDEX recordings_by_digest;
+DROP TABLE levels;
