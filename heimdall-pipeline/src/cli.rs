@@ -6,10 +6,10 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::PipelineError;
 use crate::command::{
-    CacheCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs, GraphArgs,
-    InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, PredictArgs, ReferenceArgs, RunArgs,
-    RunsArgs, SchemaArgs, ShowArgs, StatusArgs, Surroundings, TrackingArgs, UploadArgs,
-    ValidateArgs, WhyArgs,
+    CacheCommandArgs, CatalogCommandArgs, CompletionsArgs, DiffArgs, ExportSigmfArgs, FeaturesArgs,
+    GraphArgs, ImportArgs, InitArgs, LineageArgs, LocateArgs, LogsArgs, PlanArgs, PredictArgs,
+    ReferenceArgs, RunArgs, RunsArgs, SchemaArgs, ShowArgs, StatusArgs, Surroundings, TrackingArgs,
+    UploadArgs, ValidateArgs, WhyArgs,
 };
 
 /// Localize radio transmitters: run pipelines from recordings to a registered model
@@ -57,6 +57,10 @@ pub enum Command {
     Graph(GraphArgs),
     /// Write the spectrum, mel bands or cepstrum of a recording as an array of NumPy
     Features(FeaturesArgs),
+    /// Bring the recordings of a folder into a catalog, as often as it grows
+    Import(ImportArgs),
+    /// List what a catalog has, and decide on its sessions
+    Catalog(CatalogCommandArgs),
     /// Write the events of a folder of recordings as SigMF collections
     ExportSigmf(ExportSigmfArgs),
     /// Locate transmitters from tables of levels and arrival times, without any training run
@@ -98,6 +102,8 @@ impl Command {
             Self::Lineage(arguments) => arguments.run(surroundings),
             Self::Graph(arguments) => arguments.run(surroundings).await,
             Self::Features(arguments) => arguments.run(surroundings).await,
+            Self::Import(arguments) => arguments.run(surroundings).await,
+            Self::Catalog(arguments) => arguments.run(surroundings).await,
             Self::ExportSigmf(arguments) => arguments.run(surroundings).await,
             Self::Locate(arguments) => arguments.run(surroundings).await,
             Self::Predict(arguments) => arguments.run(surroundings).await,

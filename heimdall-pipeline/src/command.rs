@@ -1,6 +1,7 @@
 //! The commands of the program, one file each: its arguments, and what it does with them.
 
 mod cache;
+mod catalog;
 mod completions;
 mod definition;
 mod diff;
@@ -8,6 +9,7 @@ mod explanation;
 mod export_sigmf;
 mod features;
 mod graph;
+mod import;
 mod init;
 mod lineage;
 mod locate;
@@ -29,12 +31,17 @@ mod validate;
 mod why;
 
 pub use cache::{CacheAction, CacheCommandArgs, ExchangeArgs, GarbageArgs, PinArgs};
+pub use catalog::{
+    CatalogAction, CatalogAddressArgs, CatalogCommandArgs, DecideArgs, ExportEventsArgs, ListArgs,
+    ShowSessionArgs, StatsArgs,
+};
 pub use completions::CompletionsArgs;
 pub use definition::{CacheArgs, DefinitionArgs, RemoteArgs, SelectionArgs};
 pub use diff::DiffArgs;
 pub use export_sigmf::ExportSigmfArgs;
 pub use features::{Bank, FeatureKind, FeaturesArgs, Scale};
 pub use graph::{GraphArgs, GraphFormat};
+pub use import::{FolderFormat, ImportArgs};
 pub use init::InitArgs;
 pub use lineage::LineageArgs;
 pub use locate::{FingerprintArgs, LevelArgs, LocateArgs, Metric, Silence, TimingArgs};

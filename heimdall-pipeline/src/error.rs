@@ -460,6 +460,10 @@ pub enum PipelineError {
     #[error(transparent)]
     Feature(#[from] heimdall_features::FeatureError),
 
+    /// A catalog or a store of objects that a command was given cannot be used.
+    #[error(transparent)]
+    Catalog(heimdall_data::DataError),
+
     /// A file that a command was given is no recording that it can use.
     #[error(transparent)]
     Recording(heimdall_data::DataError),
@@ -552,6 +556,7 @@ impl PipelineError {
             | Self::ForeignEvaluation { .. }
             | Self::NoSuchModel { .. }
             | Self::Tracking(heimdall_tracking::TrackingError::InvalidAddress { .. })
+            | Self::Catalog(_)
             | Self::Recording(_)
             | Self::Features(_)
             | Self::Measurements(_)

@@ -53,11 +53,13 @@ mod stage;
 pub use artifact::{ArtifactKind, InputPort, OutputPort};
 pub use cli::{Cli, Command};
 pub use command::{
-    Bank, CacheAction, CacheArgs, CacheCommandArgs, CompletionsArgs, DefinitionArgs, DiffArgs,
-    EventFormat, ExchangeArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs,
-    GarbageArgs, GraphArgs, GraphFormat, InitArgs, LevelArgs, LineageArgs, LocateArgs, LogsArgs,
-    Metric, PinArgs, PlanArgs, PredictArgs, ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale,
-    SchemaArgs, SelectionArgs, ShowArgs, Silence, StatusArgs, Surroundings, SyncArgs, TimingArgs,
+    Bank, CacheAction, CacheArgs, CacheCommandArgs, CatalogAction, CatalogAddressArgs,
+    CatalogCommandArgs, CompletionsArgs, DecideArgs, DefinitionArgs, DiffArgs, EventFormat,
+    ExchangeArgs, ExportEventsArgs, ExportSigmfArgs, FeatureKind, FeaturesArgs, FingerprintArgs,
+    FolderFormat, GarbageArgs, GraphArgs, GraphFormat, ImportArgs, InitArgs, LevelArgs,
+    LineageArgs, ListArgs, LocateArgs, LogsArgs, Metric, PinArgs, PlanArgs, PredictArgs,
+    ReferenceArgs, RemoteArgs, RunArgs, RunsArgs, Scale, SchemaArgs, SelectionArgs, ShowArgs,
+    ShowSessionArgs, Silence, StatsArgs, StatusArgs, Surroundings, SyncArgs, TimingArgs,
     TrackingAction, TrackingArgs, UploadArgs, ValidateArgs, WhyArgs,
 };
 pub use error::PipelineError;

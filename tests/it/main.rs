@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+mod catalog;
 mod cmd;
 mod end_to_end;
 mod explain;
@@ -16,6 +17,7 @@ mod locate_tables;
 mod matrix;
 mod mlflow;
 mod onnx;
+mod postgres;
 mod predict;
 mod random;
 mod report;
