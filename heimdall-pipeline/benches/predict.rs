@@ -87,6 +87,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("open model      {open_ms:.0} ms, once");
     println!("event, median   {:.1} ms (limit {LIMIT_MS} ms)", percentile(0.5));
     println!("event, 95 %     {:.1} ms", percentile(0.95));
+    // Other programs only ever make it slower.
+    println!("event, fastest  {:.1} ms", times_ms[0]);
     assert!(percentile(0.5) < LIMIT_MS, "the limit is exceeded");
     Ok(())
 }
