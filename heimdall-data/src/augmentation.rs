@@ -106,6 +106,8 @@ impl Augmentation {
 /// Moves the levels of all receivers by the same number of frames.
 fn shift_frames(features: &mut FeatureMap, frames_max: usize, mut random: EventRandom) {
     let frames = features.shape.frames;
+    // Beyond all frames there is nothing but the first or the last one.
+    let frames_max = frames_max.min(frames);
     let choices = 2 * frames_max + 1;
     // Below `choices`, which is that of frames in memory.
     let shift = (random.unit() * choices as f64) as usize;
@@ -221,6 +223,7 @@ mod tests {
 
         let features = changed(augmentation, LevelReference::Absolute, "a");
 
+        let mut gains_db = Vec::new();
         for receiver in 0..5 {
             let gain_db = match (&features.scalars[receiver], &before.scalars[receiver]) {
                 (Some(after), Some(before)) => after.power_db - before.power_db,
@@ -230,7 +233,9 @@ mod tests {
             {
                 assert!((after - before - gain_db).abs() < 1e-4);
             }
+            gains_db.push(gain_db);
         }
+        assert!(gains_db.iter().any(|gain_db| gain_db.abs() > 0.1), "{gains_db:?}");
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl ArtifactKind {
     /// them.
     pub fn format_version(self) -> u32 {
         match self {
-            Self::Evaluation | Self::Model | Self::Recordings => 3,
+            Self::Model => 4,
+            Self::Evaluation | Self::Recordings => 3,
             Self::Features | Self::Onnx => 2,
             Self::HoldOut | Self::Fix | Self::Registration | Self::Files => 1,
         }

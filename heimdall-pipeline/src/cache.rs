@@ -29,6 +29,7 @@ mod upkeep;
 mod work;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,7 +143,11 @@ impl Cache {
             .map(|number| folder.join(format!("{name}.{number}")))
             .find(|target| !target.exists())
             .expect("there are more numbers than files");
-        fs::rename(path, &target).map_err(PipelineError::io("move away", path))
+        match fs::rename(path, &target) {
+            // Somebody else has found it out.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            moved => moved.map_err(PipelineError::io("move away", path)),
+        }
     }
 }
 

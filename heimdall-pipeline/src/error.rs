@@ -40,6 +40,17 @@ pub enum PipelineError {
         changed: String,
     },
 
+    /// A run left no result of the stage given on the command line.
+    #[error("run {run} left no result of a stage `{stage}`, only of {known}")]
+    NoResult {
+        /// The run.
+        run: String,
+        /// The stage.
+        stage: String,
+        /// The stages that it has results of.
+        known: String,
+    },
+
     /// A run of the name given on the command line is not remembered.
     #[error("there is no run `{name}`: {reason}")]
     UnknownRun {
@@ -531,7 +542,7 @@ impl PipelineError {
 
     /// Whether the same stage may succeed when it is tried again.
     pub(crate) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Interrupted | Self::GateFailed { .. })
+        !matches!(self, Self::Interrupted | Self::GateFailed { .. } | Self::InvalidCommand { .. })
     }
 
     /// Returns the exit code of a program that ends with this error: 1 if a stage failed, 2 if the
@@ -541,6 +552,7 @@ impl PipelineError {
             Self::Definition(_)
             | Self::UnknownStage { .. }
             | Self::UnknownRun { .. }
+            | Self::NoResult { .. }
             | Self::NoLog { .. }
             | Self::Exists { .. }
             | Self::InvalidRemote { .. }

@@ -71,6 +71,12 @@ impl RunRecord {
         }
     }
 
+    /// Returns the names of the stages that it has results of, as a list.
+    pub(crate) fn stages_with_results(&self) -> String {
+        let with_key = self.stages.iter().filter(|stage| stage.key.is_some());
+        with_key.map(|stage| format!("`{}`", stage.stage)).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns what is remembered of a stage.
     pub fn stage(&self, name: &str) -> Option<&StageRecord> {
         self.stages.iter().find(|record| record.stage == name)

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Object by which it is found out whether the server can refuse what is there already.
-const PROBE: &str = "conditional-puts";
+pub(crate) const PROBE: &str = "conditional-puts";
 
 /// A place for objects: a folder, or a bucket and a path in it.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ pub struct Secrets(Arc<RwLock<Vec<String>>>);
 impl Secrets {
     /// A value of fewer bytes is no secret worth the name, and would turn every other word into a
     /// mask.
-    pub(crate) const LENGTH_MIN: usize = 6;
+    const LENGTH_MIN: usize = 6;
 
     /// Knows as secret what variables with telling names hold, and the passwords in addresses.
     pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
@@ -38,14 +38,22 @@ impl Secrets {
         secrets
     }
 
+    /// Whether all of a value can be hidden: it has lines, and none of them is too short.
+    pub(crate) fn can_hide(value: &str) -> bool {
+        let mut lines = value.lines().filter(|line| !line.is_empty()).peekable();
+        lines.peek().is_some() && lines.all(|line| line.len() >= Self::LENGTH_MIN)
+    }
+
     /// Makes one more value secret: as it is, as it stands in JSON, in a text in JSON and on a page,
     /// and each line of it, since programs are heard line by line.
     pub fn hide(&self, value: &str) {
-        let in_json = json_text(value);
-        let forms = [json_text(&in_json), in_json, escape(value), value.to_owned()];
-        let lines = value.lines().map(str::to_owned);
+        let parts = [value].into_iter().chain(value.lines());
+        let forms = parts.flat_map(|part| {
+            let in_json = json_text(part);
+            [json_text(&in_json), in_json, escape(part), part.to_owned()]
+        });
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for form in forms.into_iter().chain(lines).filter(|form| form.len() >= Self::LENGTH_MIN) {
+        for form in forms.filter(|form| form.len() >= Self::LENGTH_MIN) {
             if !secrets.contains(&form) {
                 secrets.push(form);
             }
@@ -120,6 +128,9 @@ mod tests {
         assert_eq!(secrets.redact(&serde_json::to_string(&json).unwrap()), r#""\"***\"""#);
         assert_eq!(secrets.redact(&format!("<p>{}</p>", escape(secret))), "<p>***</p>");
         assert_eq!(secrets.redact("it says: second line\n"), "it says: ***\n");
+        let can_hide =
+            ["123456", "123456\n\nabcdef\n", "", "12345", "123456\n789"].map(Secrets::can_hide);
+        assert_eq!(can_hide, [true, true, false, false, false]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use locate::LocateStage;
 pub(crate) use locate::{LocatedEvent, LocatedFix, MeasuredPair};
 pub use log::StageLogs;
 pub(crate) use log::{StageLog, spawn_blocking};
-pub(crate) use process_group::{GROUP_FILE, kill_all, kill_recorded};
+pub(crate) use process_group::{kill_all, kill_left_over};
 pub(crate) use register::REGISTRATION_FILE;
 pub use register::RegisterStage;
 pub(crate) use simulate::LATENTS_FILE;
@@ -147,14 +147,10 @@ impl StageKind {
     /// raises it, so that results of the old code are not taken for results of the new.
     pub fn cache_version(self) -> u32 {
         match self {
-            Self::SimulateFeatures
-            | Self::Import
-            | Self::ImportTables
-            | Self::Register
-            | Self::Cmd => 1,
+            Self::SimulateFeatures | Self::Import | Self::ImportTables | Self::Register => 1,
             // Worlds have other transmissions, networks take side inputs and learn from other gains,
-            // and events that cannot be located have a reason.
-            Self::Simulate | Self::Split | Self::HoldOut | Self::Locate => 2,
+            // events that cannot be located have a reason, programs get one locale and time zone.
+            Self::Simulate | Self::Split | Self::HoldOut | Self::Locate | Self::Cmd => 2,
             // Features hold a classical fix, for which no delay is read from a keyed carrier.
             Self::Extract => 3,
             // What a network states has another floor.

@@ -17,7 +17,7 @@ use crate::{EpochSummary, TrainConfig, TrainError};
 
 /// Version of the manifest that is written, and the only one that is read: the weights of older ones
 /// mean something else.
-pub const MODEL_FORMAT_VERSION: u32 = 3;
+pub const MODEL_FORMAT_VERSION: u32 = 4;
 
 /// Name of the file of weights.
 const NETWORK_FILE: &str = "network.bpk";

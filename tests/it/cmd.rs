@@ -201,7 +201,7 @@ fn second_signal_ends_a_program_that_does_not_listen() {
         for signal in signals {
             let sent = Command::new("kill").args([signal, &*run.id().to_string()]).status();
             assert!(sent.unwrap().success());
-            // The second one must not come before the first one was heard.
+            // One that comes before the first was heard would be the first.
             std::thread::sleep(std::time::Duration::from_millis(300));
         }
         let run = ended(run);
@@ -210,6 +210,57 @@ fn second_signal_ends_a_program_that_does_not_listen() {
         assert_eq!(run.stdout.is_empty(), deaf, "{}", run.stdout);
         assert!(!is_alive(&child), "the child {child} lives on");
     }
+}
+
+/// What a program reads is kept for others, too: one that writes there comes to no result, whether it
+/// may write there or not, and the next run is right.
+#[test]
+fn program_that_writes_into_its_input_has_no_result() {
+    let workplace = Workplace::new(
+        "name: bad\nstages:\n  a:\n    uses: cmd\n    outputs: { out: files }\n    command: echo good > $HEIMDALL_OUTPUT_OUT/x\n  \
+         b:\n    uses: cmd\n    from: { in: a }\n    outputs: { out: files }\n    sources: [b.sh]\n    command: sh -e b.sh\n",
+    );
+    let copy = "cat $HEIMDALL_INPUT_IN/x > $HEIMDALL_OUTPUT_OUT/x";
+    let script = format!("chmod +w $HEIMDALL_INPUT_IN/x; echo bad > $HEIMDALL_INPUT_IN/x; {copy}");
+    fs::write(workplace.path("b.sh"), script).unwrap();
+
+    let bad = workplace.run(&[]);
+    let has_result = workplace.path("artifacts/bad/b").exists();
+    fs::write(workplace.path("b.sh"), copy).unwrap();
+    let good = workplace.run(&[]);
+
+    assert_eq!(bad.code, 1, "{}", bad.stderr);
+    // Who is no administrator cannot even do it.
+    let reasons = ["`in/x` has been changed", "exit status"];
+    assert!(reasons.iter().any(|reason| bad.stderr.contains(reason)), "{}", bad.stderr);
+    assert!(!has_result);
+    good.done();
+    assert_eq!(content(&workplace.path("artifacts/bad/b/out/x")), "good");
+}
+
+/// Stages of one run that make the same wait for each other, and nobody has to hear of it.
+#[test]
+fn equal_stages_of_a_run_are_run_once() {
+    let workplace = Workplace::new(
+        "name: twins\nstages:\n  a:\n    uses: cmd\n    matrix: { parameters.k: [1, 2, 3] }\n    outputs: { out: files }\n    command: echo x > $HEIMDALL_OUTPUT_OUT/x\n  \
+         b:\n    uses: cmd\n    from: { in: a }\n    outputs: { out: files }\n    command: echo x >> count; sleep 0.2; echo x > $HEIMDALL_OUTPUT_OUT/x\n",
+    );
+
+    for arguments in [&[][..], &["--force", "b*"]] {
+        let run = workplace.run(arguments);
+
+        run.done();
+        assert!(!run.stderr.contains("waits for"), "{}", run.stderr);
+    }
+
+    assert_eq!(fs::read_to_string(workplace.path("count")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn secret_that_is_not_there_is_refused() {
+    let error = failure(&one("    command: echo $PIN\n    secrets: [PIN]\n").run(&[]));
+
+    assert!(error.contains("`PIN` must be set in the environment"), "{error}");
 }
 
 #[test]
@@ -221,7 +272,7 @@ fn secret_that_is_too_short_to_be_hidden_is_refused() {
 
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("`PIN` must be a secret of six bytes or more"), "{stderr}");
+    assert!(stderr.contains("`PIN` must be a secret with lines of six bytes or more"), "{stderr}");
 }
 
 #[test]

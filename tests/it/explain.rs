@@ -135,6 +135,21 @@ fn completions_are_written_for_every_shell() {
     assert!(page.contains(".TH") && page.contains("offline"), "{page}");
 }
 
+/// Runs that were stopped or failed are no news to compare with, unless somebody asks for them.
+#[test]
+fn runs_that_were_done_are_compared() {
+    let workplace = small();
+    workplace.run(&[]).done();
+    workplace.run(&["--set", "vars.seed=2"]).done();
+    assert_eq!(workplace.run(&["--set", "left.command=exit 1"]).code, 1);
+
+    let diff = said(&workplace, &["diff"]);
+    let failed = said(&workplace, &["diff", "last~1", "last"]);
+
+    assert!(diff.contains("env.SEED: \"1\" → \"2\""), "{diff}");
+    assert!(failed.contains("left: ran") && failed.contains("failed"), "{failed}");
+}
+
 #[test]
 fn run_that_does_not_exist_is_refused() {
     let workplace = small();

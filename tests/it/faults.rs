@@ -57,7 +57,7 @@ fn failure_after_a_change_serves_nothing_stale_and_deletes_nothing() {
 #[test]
 fn plan_is_right_about_what_comes_after_a_change() {
     let workplace = small();
-    let changes: [(&str, &[&str]); 10] = [
+    let changes: [(&str, &[&str]); 11] = [
         ("echo right > $HEIMDALL_OUTPUT_OUT/text", &[]),
         ("echo other > $HEIMDALL_OUTPUT_OUT/text", &[]),
         ("echo other  > $HEIMDALL_OUTPUT_OUT/text", &[]),
@@ -65,6 +65,7 @@ fn plan_is_right_about_what_comes_after_a_change() {
         ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--until", "both"]),
         ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--from", "both"]),
         ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--force", "right"]),
+        ("echo third > $HEIMDALL_OUTPUT_OUT/text", &["--only", "last", "--force", "right"]),
         ("echo fourth > $HEIMDALL_OUTPUT_OUT/text", &["--only", "last", "--frozen"]),
         ("echo fourth > $HEIMDALL_OUTPUT_OUT/text", &["--only", "last"]),
         ("", &[]),

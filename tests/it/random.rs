@@ -1,7 +1,7 @@
 //! Random graphs of programs, changed at random: what comes out is what running everything from
 //! scratch would give, and what was forecast is what happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,24 +27,42 @@ enum Change {
     Number(usize, u8),
     /// A stage begins or ceases to count.
     Counts(usize),
+    /// A stage reads other stages.
+    Reads(usize, Vec<prop::sample::Index>),
+    /// There is one stage more, at the end.
+    Added(Node),
+    /// The last stage is gone, unless it is the only one.
+    Removed,
     /// A file of the store is removed, as if lost by the disk.
     Lost(usize),
+    /// A file of the store is overwritten.
+    Corrupted(usize),
     /// A readable copy is overwritten.
     Tampered(usize),
     /// Nothing.
     Nothing,
 }
 
+fn picks() -> impl Strategy<Value = Vec<prop::sample::Index>> {
+    prop::collection::vec(any::<prop::sample::Index>(), 0..3)
+}
+
+/// The earlier stages that a stage reads.
+fn reads(position: usize, picks: &[prop::sample::Index]) -> Vec<usize> {
+    let picks = picks.iter().filter(|_| position > 0).map(|pick| pick.index(position));
+    picks.collect::<BTreeSet<usize>>().into_iter().collect()
+}
+
 fn graphs() -> impl Strategy<Value = Vec<Node>> {
-    let node = (0_u8..12, prop::collection::vec(any::<prop::sample::Index>(), 0..3), any::<bool>());
+    let node = (0_u8..12, picks(), any::<bool>());
     prop::collection::vec(node, 1..6).prop_map(|nodes| {
-        let with_reads =
-            nodes.into_iter().enumerate().map(|(position, (number, picks, counts))| {
-                let picks = picks.iter().filter(|_| position > 0).map(|pick| pick.index(position));
-                let reads: std::collections::BTreeSet<usize> = picks.collect();
-                Node { number, reads: reads.into_iter().collect(), counts }
-            });
-        with_reads.collect()
+        let nodes = nodes.into_iter().enumerate();
+        let node = |(position, (number, picks, counts)): (usize, (u8, Vec<_>, bool))| Node {
+            number,
+            reads: reads(position, &picks),
+            counts,
+        };
+        nodes.map(node).collect()
     })
 }
 
@@ -52,7 +70,13 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let change = prop_oneof![
         4 => (0_usize..6, 0_u8..12).prop_map(|(stage, number)| Change::Number(stage, number)),
         1 => (0_usize..6).prop_map(Change::Counts),
+        2 => (1_usize..6, picks()).prop_map(|(stage, picks)| Change::Reads(stage, picks)),
+        1 => (0_u8..12).prop_map(|number| {
+            Change::Added(Node { number, reads: vec![0], counts: false })
+        }),
+        1 => Just(Change::Removed),
         1 => (0_usize..64).prop_map(Change::Lost),
+        1 => (0_usize..64).prop_map(Change::Corrupted),
         1 => (0_usize..6).prop_map(Change::Tampered),
         1 => Just(Change::Nothing),
     ];
@@ -105,22 +129,38 @@ fn store(root: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Carries out a change, as far as there is something to change.
-fn carry_out(change: &Change, nodes: &mut [Node], folder: &Path) {
-    match *change {
+fn carry_out(change: &Change, nodes: &mut Vec<Node>, folder: &Path) {
+    match change {
         Change::Number(stage, number) => {
-            if let Some(node) = nodes.get_mut(stage) {
-                node.number = number;
+            if let Some(node) = nodes.get_mut(*stage) {
+                node.number = *number;
             }
         }
         Change::Counts(stage) => {
-            if let Some(node) = nodes.get_mut(stage) {
+            if let Some(node) = nodes.get_mut(*stage) {
                 node.counts = !node.counts;
             }
         }
+        Change::Reads(stage, picks) => {
+            if let Some(node) = nodes.get_mut(*stage) {
+                node.reads = reads(*stage, picks);
+            }
+        }
+        Change::Added(node) => nodes.push(node.clone()),
+        Change::Removed => nodes.truncate((nodes.len() - 1).max(1)),
         Change::Lost(pick) => {
             let files = store(&folder.join("cache/cas"));
             if !files.is_empty() {
                 fs::remove_file(&files[pick % files.len()]).unwrap();
+            }
+        }
+        Change::Corrupted(pick) => {
+            let files = store(&folder.join("cache/cas"));
+            if !files.is_empty() {
+                let file = &files[pick % files.len()];
+                // Kept files cannot be written to; somebody does so all the same.
+                fs::remove_file(file).unwrap();
+                fs::write(file, "corrupted").unwrap();
             }
         }
         Change::Tampered(stage) => {
@@ -177,7 +217,7 @@ proptest! {
         for change in [Change::Nothing].iter().chain(&changes) {
             carry_out(change, &mut nodes, folder.path());
 
-            states(&nodes, &options, matches!(change, Change::Lost(_)));
+            states(&nodes, &options, matches!(change, Change::Lost(_) | Change::Corrupted(_)));
 
             for (position, expected) in from_scratch(&nodes).iter().enumerate() {
                 let copy = folder.path().join(format!("copies/random/s{position}/out/text"));

@@ -182,7 +182,7 @@ fn damaged_manifests_are_found_and_mended() {
 
 /// What another version of the program made is nothing to this one, but no damage.
 #[test]
-fn results_of_other_versions_are_let_be() {
+fn results_of_other_versions_are_no_damage() {
     let workplace = small();
     workplace.run(&[]).done();
     for path in store(&workplace, "ac") {
@@ -218,22 +218,28 @@ fn traces_of_old_runs_go() {
     for _ in 0..3 {
         assert_eq!(workplace.run(&[]).code, 1);
     }
+    // The best network may be much older than the checkpoint that names it.
     let scratch = workplace.path(".heimdall/scratch").join("f".repeat(64));
     fs::create_dir(&scratch).unwrap();
-    fs::write(scratch.join("checkpoint"), "half").unwrap();
+    for name in ["network", "checkpoint"] {
+        fs::write(scratch.join(name), "half").unwrap();
+    }
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    fs::File::open(scratch.join("network")).unwrap().set_modified(old).unwrap();
     let count = |folder: &str| {
         let folder = workplace.path(".heimdall").join(folder);
         fs::read_dir(folder).unwrap().count()
     };
 
-    said(&workplace, &["cache", "gc"]);
-    let kept = (count("runs"), scratch.join("checkpoint").exists());
-    std::thread::sleep(std::time::Duration::from_millis(10));
-    said(&workplace, &["cache", "gc", "--max-age", "1ms"]);
+    said(&workplace, &["cache", "gc", "--max-age", "1h"]);
+    let kept = (count("runs"), count("logs"), scratch.join("network").exists());
+    fs::File::open(scratch.join("checkpoint")).unwrap().set_modified(old).unwrap();
+    said(&workplace, &["cache", "gc", "--max-age", "1h"]);
+    let scratch_after = scratch.exists();
+    said(&workplace, &["cache", "gc", "--max-age", "0s"]);
 
-    assert_eq!(kept, (3, true));
-    assert_eq!((count("runs"), scratch.join("checkpoint").exists()), (1, false));
-    assert!(said(&workplace, &["logs", "a"]).is_empty());
+    assert_eq!((kept, scratch_after), ((3, 3, true), false));
+    assert_eq!((count("runs"), count("logs"), count("locks")), (1, 1, 1));
 }
 
 /// A mode that was changed is no damage, but proves nothing either: the file is read again.
@@ -253,19 +259,39 @@ fn changed_permissions_are_no_damage() {
 /// What only saves work can be lost without anybody noticing.
 #[test]
 fn broken_records_cost_time_and_nothing_else() {
-    let workplace = small();
-    workplace.run(&[]).done();
-    for folder in ["runs", "stat", "copies"] {
-        for entry in fs::read_dir(workplace.path(".heimdall").join(folder)).unwrap() {
-            fs::write(entry.unwrap().path(), "{ not a record").unwrap();
+    let harm: [(&str, Harm); 4] = [
+        ("garbage", |path| fs::write(path, "{ not a record").unwrap()),
+        ("truncated", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("emptied", |path| fs::write(path, "").unwrap()),
+        ("exchanged", |path| {
+            let mut others = fs::read_dir(path.parent().unwrap()).unwrap();
+            let other = others.find_map(|e| Some(e.unwrap().path()).filter(|other| other != path));
+            if let Some(other) = other {
+                fs::copy(other, path).unwrap();
+            }
+        }),
+    ];
+    for (name, harm) in harm {
+        let workplace = small();
+        workplace.run(&[]).done();
+        workplace.run(&[]).done();
+        for folder in ["runs", "stat", "copies"] {
+            for entry in fs::read_dir(workplace.path(".heimdall").join(folder)).unwrap() {
+                harm(&entry.unwrap().path());
+            }
         }
+
+        let run = workplace.run(&[]).done();
+
+        assert_eq!(states(&run), ["cached"; 4], "{name}");
+        let text = fs::read_to_string(workplace.path("artifacts/small/last/out/text")).unwrap();
+        assert_eq!(text, "1\nright\n", "{name}");
+        let last = said(&workplace, &["show", "--json"]);
+        assert!(last.contains("\"done\""), "{name}: {last}");
     }
-
-    let run = workplace.run(&[]).done();
-
-    assert_eq!(states(&run), ["cached"; 4]);
-    let runs = said(&workplace, &["runs"]);
-    assert_eq!(runs.lines().count(), 2, "{runs}");
 }
 
 fn store(workplace: &Workplace, folder: &str) -> Vec<std::path::PathBuf> {

@@ -49,6 +49,9 @@ pub(super) async fn open(source: &Source, options: &ReadOptions) -> Result<Opene
             Err(error) => return Err(error),
         };
         match &chunk.id {
+            b"fmt " if wav.format.is_some() => {
+                return Err(wrong_chunk(source, &chunk, "a single `fmt ` chunk"));
+            }
             b"fmt " => {
                 wav.format = Some(read_format(source, &chunk, chunks.body(&chunk, 40).await?)?);
             }
@@ -102,7 +105,8 @@ impl Wav {
 
     /// Takes what follows the samples for samples, where the size in the header has overflowed.
     fn take_rest(&mut self, source: &Source, position: u64) {
-        let rest = source.size - position;
+        // A last chunk of odd length may lack the byte that fills it up.
+        let rest = source.size.saturating_sub(position);
         let (Some(format), [segment]) = (self.format, self.segments.as_mut_slice()) else { return };
         let sample_bytes = format.sample_type.bytes() as u64;
         let length = source.size - segment.offset;

@@ -1,8 +1,8 @@
 //! Removing what no result needs, and results that are too old or too much.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -51,7 +51,8 @@ impl Cache {
             LockAttempt::Busy(_) => return Err(PipelineError::CacheInUse),
         };
         let (kept, removed) = beyond(self.entries()?, limits, now);
-        let mut bin = Bin { carry_out, report: Removed { results: removed, ..Removed::default() } };
+        let report = Removed { results: removed, ..Removed::default() };
+        let mut bin = Bin { root: self.root.clone(), carry_out, report };
         if carry_out {
             // Manifests go first: one without its files would be taken for damage.
             for key in &bin.report.results {
@@ -84,19 +85,50 @@ impl Cache {
                 let run = inner.split('/').next().unwrap_or(inner);
                 !forgotten.contains(run) && self.run_path(run).exists()
             }
-            "scratch" => !is_older(&self.root.join("scratch").join(inner), limits, now),
             // Elsewhere only those that a killed process has not finished go.
             _ => !inner.ends_with(PART_SUFFIX),
         };
-        for name in
-            ["cas", "quarantine", "ac", "copies", "logs", "runs", "scratch", "stat", "locks"]
-        {
+        for name in ["cas", "quarantine", "ac", "copies", "logs", "runs", "stat", "locks"] {
             let folder = self.root.join(name);
             for inner in list_names(&folder)?.iter().filter(|inner| !is_needed(name, inner)) {
                 bin.take(&folder.join(inner))?;
             }
         }
+        self.collect_scratch(limits, now, &mut bin)?;
         Ok(bin.report)
+    }
+
+    /// Removes what interrupted stages kept, each as a whole once nothing of it is young any more: one
+    /// file of it is worth nothing without the others.
+    fn collect_scratch(
+        &self,
+        limits: Limits,
+        now: Timestamp,
+        bin: &mut Bin,
+    ) -> Result<(), PipelineError> {
+        let Some(age_max) = limits.age_max else { return Ok(()) };
+        let root = self.root.join("scratch");
+        let mut kept: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for name in list_names(&root)? {
+            // A folder of a key, and the file beside it that says whose it was.
+            let key = name.split(['/', '.']).next().unwrap_or_default().to_owned();
+            kept.entry(key).or_default().push(root.join(name));
+        }
+        for (key, files) in kept {
+            let young = files.iter().any(|file| {
+                let modified = fs::symlink_metadata(file).and_then(|metadata| metadata.modified());
+                let modified = modified.ok().and_then(|time| Timestamp::try_from(time).ok());
+                modified.is_none_or(|modified| age_since(modified, now) <= age_max)
+            });
+            if young {
+                continue;
+            }
+            files.iter().try_for_each(|file| bin.take(file))?;
+            if bin.carry_out {
+                let _ = fs::remove_dir_all(root.join(key));
+            }
+        }
+        Ok(())
     }
 
     /// Lists the runs that are older than the limit, but for those whose results are kept.
@@ -118,6 +150,7 @@ impl Cache {
 
 /// Removes files, or counts them only.
 struct Bin {
+    root: PathBuf,
     carry_out: bool,
     report: Removed,
 }
@@ -127,6 +160,11 @@ impl Bin {
         let metadata = fs::symlink_metadata(path).map_err(PipelineError::io("look at", path))?;
         if self.carry_out {
             fs::remove_file(path).map_err(PipelineError::io("remove", path))?;
+            // The last file of a folder takes it along, but for those that every cache has.
+            if let Some(folder) = path.parent().filter(|folder| folder.parent() != Some(&self.root))
+            {
+                let _ = fs::remove_dir(folder);
+            }
         }
         self.report.files += 1;
         self.report.bytes += metadata.len();
@@ -161,12 +199,4 @@ fn beyond(entries: Vec<Entry>, limits: Limits, now: Timestamp) -> (Vec<Entry>, V
 /// age.
 fn age_since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
-}
-
-/// Whether nobody has touched a file for longer than results are kept.
-fn is_older(path: &Path, limits: Limits, now: Timestamp) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    let modified = modified.ok().and_then(|modified| Timestamp::try_from(modified).ok());
-    let age_max = limits.age_max.zip(modified);
-    age_max.is_some_and(|(age_max, modified)| age_since(modified, now) > age_max)
 }

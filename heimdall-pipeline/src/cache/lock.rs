@@ -1,5 +1,7 @@
 //! Locks that a dead process cannot leave behind.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::Vacant;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 
@@ -8,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{Cache, Key};
 use crate::PipelineError;
-use crate::stage::{GROUP_FILE, kill_recorded};
+use crate::stage::kill_left_over;
 
 /// The right to make the result of one key; given back when it is dropped, or the process ends.
 #[derive(Debug)]
@@ -76,21 +78,29 @@ impl Cache {
     /// Removes the work folders of processes that are no more, which is what nobody's lock says.
     pub(crate) fn remove_stale_work(&self) -> Result<usize, PipelineError> {
         let folder = self.root.join("work");
-        let mut removed = 0;
+        // With their locks, so that nobody begins to work there.
+        let (mut stale, mut locks) = (Vec::new(), BTreeMap::new());
         for entry in fs::read_dir(&folder).map_err(PipelineError::io("list", &folder))? {
             let entry = entry.map_err(PipelineError::io("list", &folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let lock = self.lock_path(name.split('.').next().unwrap_or_default());
-            let file = open_lock(&lock).map_err(PipelineError::io("open", &lock))?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let path = entry.path();
-                // Whoever worked there was killed, but not what it had started.
-                kill_recorded(&path.join("private").join(GROUP_FILE));
-                fs::remove_dir_all(&path).map_err(PipelineError::io("remove", &path))?;
-                removed += 1;
+            if let Vacant(place) = locks.entry(lock) {
+                let lock = place.key();
+                let file = open_lock(lock).map_err(PipelineError::io("open", lock))?;
+                if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                    continue;
+                }
+                place.insert(file);
             }
+            stale.push(entry.path());
         }
-        Ok(removed)
+        // Whoever worked there was killed, but not what it had started.
+        stale.iter().for_each(|path| kill_left_over(path));
+        let removed = stale.iter().map(|path| {
+            fs::remove_dir_all(path).map_err(PipelineError::io("remove", path)).map(|()| 1)
+        });
+        let removed: Vec<Result<usize, PipelineError>> = removed.collect();
+        removed.into_iter().sum()
     }
 }
 

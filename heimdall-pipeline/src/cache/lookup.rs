@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use rayon::prelude::*;
+use rustix::io::Errno;
 
 use super::file::digest_of_file;
 use super::manifest::Damage;
@@ -72,6 +73,9 @@ impl Cache {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Miss),
+            Err(error) if !is_damage(&error) => {
+                return Err(PipelineError::io("read", &path)(error));
+            }
             Err(error) => {
                 self.quarantine(&path)?;
                 let what = format!("the manifest {} cannot be read: {error}", key.short());
@@ -100,7 +104,8 @@ impl Cache {
         for (port, output) in &mut manifest.outputs {
             let checks = self.checks(&output.files, is_trusted);
             for (entry, check) in output.files.iter_mut().zip(checks) {
-                match check {
+                let blob = self.blob(&entry.digest);
+                match check.map_err(PipelineError::io("read", &blob))? {
                     Check::Same => {}
                     Check::Touched(identity) => {
                         entry.identity = identity;
@@ -111,7 +116,7 @@ impl Cache {
                         return Ok(Lookup::Damaged(what));
                     }
                     Check::Changed => {
-                        self.quarantine(&self.blob(&entry.digest))?;
+                        self.quarantine(&blob)?;
                         let what = format!("the kept `{port}/{}` has been changed", entry.path);
                         return Ok(Lookup::Damaged(what));
                     }
@@ -125,23 +130,37 @@ impl Cache {
     }
 
     /// Checks files, side by side where that is worth the effort.
-    fn checks(&self, files: &[FileEntry], is_trusted: bool) -> Vec<Check> {
+    fn checks(&self, files: &[FileEntry], is_trusted: bool) -> Vec<io::Result<Check>> {
         if files.len() < PARALLEL_FILES_MIN && is_trusted {
             return files.iter().map(|entry| self.check(entry, is_trusted)).collect();
         }
         files.par_iter().map(|entry| self.check(entry, is_trusted)).collect()
     }
 
-    /// Checks a file; one that cannot be read, or is no file any more, is not what it was.
-    fn check(&self, entry: &FileEntry, is_trusted: bool) -> Check {
+    /// Checks a file; one that is no file any more, or that nobody may read, is not what it was.
+    fn check(&self, entry: &FileEntry, is_trusted: bool) -> io::Result<Check> {
         let blob = self.blob(&entry.digest);
-        match FileIdentity::of(&blob) {
-            Ok(identity) if is_trusted && identity == entry.identity => Check::Same,
-            Ok(identity) if digest_of_file(&blob).is_ok_and(|found| found == entry.digest) => {
-                Check::Touched(identity)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Check::Missing,
-            _ => Check::Changed,
+        let content = || digest_of_file(&blob).map(|found| found == entry.digest);
+        let checked = match FileIdentity::of(&blob) {
+            Ok(identity) if is_trusted && identity == entry.identity => Ok(Check::Same),
+            Ok(identity) => content().map(|is_same| match is_same {
+                true => Check::Touched(identity),
+                false => Check::Changed,
+            }),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Check::Missing),
+            Err(error) if is_damage(&error) => Ok(Check::Changed),
+            checked => checked,
         }
     }
+}
+
+/// Whether something about the file itself keeps it from being read, and not about this process or
+/// the way to the disk.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, PermissionDenied};
+    matches!(error.kind(), InvalidInput | IsADirectory | NotADirectory | PermissionDenied)
+        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::IO))
 }

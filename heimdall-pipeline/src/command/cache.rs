@@ -150,7 +150,7 @@ impl GarbageArgs {
         let removed = cache.collect_garbage(limits, Timestamp::now(), !self.dry_run)?;
         let verb = if self.dry_run { "would remove" } else { "removed" };
         let (results, files) = (removed.results.len(), removed.files);
-        let size = ByteCount::from(removed.bytes);
+        let size = size(removed.bytes);
         surroundings.print(&format!("{verb} {results} results and {files} files, {size}\n"))?;
         Ok(0)
     }
@@ -158,7 +158,7 @@ impl GarbageArgs {
 
 fn list(cache: &Cache, surroundings: &Surroundings) -> Result<u8, PipelineError> {
     let mut rows = vec![
-        ["key", "pipeline", "stage", "kind", "bytes", "took", "last used", ""].map(str::to_owned),
+        ["key", "pipeline", "stage", "kind", "size", "took", "last used", ""].map(str::to_owned),
     ];
     for entry in cache.entries()? {
         let provenance = &entry.manifest.provenance;
@@ -167,7 +167,7 @@ fn list(cache: &Cache, surroundings: &Surroundings) -> Result<u8, PipelineError>
             provenance.pipeline.clone(),
             provenance.stage.clone(),
             entry.manifest.kind.to_string(),
-            entry.size_bytes.to_string(),
+            size(entry.size_bytes),
             duration(entry.manifest.seconds),
             entry.used.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             if entry.is_pinned { "kept" } else { "" }.to_owned(),

@@ -9,18 +9,17 @@ use super::table::{figure, table};
 use super::{CacheArgs, Surroundings};
 use crate::cache::Cache;
 use crate::history::{RunRecord, StageRecord};
-use crate::{PipelineError, differences, duration};
+use crate::{PipelineError, RunState, differences, duration};
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// Run to compare with: the beginning or end of its name, `last`, or `last~2`
-    #[arg(default_value = "last~1")]
-    pub before: String,
+    /// Run to compare with: the beginning or end of its name, `last`, or `last~2` [default: the last
+    /// but one that came to its end]
+    pub before: Option<String>,
 
-    /// Run to compare
-    #[arg(default_value = "last")]
-    pub after: String,
+    /// Run to compare [default: the last one that came to its end]
+    pub after: Option<String>,
 
     /// The cache
     #[command(flatten)]
@@ -31,7 +30,13 @@ impl DiffArgs {
     /// Prints what differs, stage by stage.
     pub(crate) fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let cache = self.cache.open()?;
-        let (before, after) = (cache.find_run(&self.before)?, cache.find_run(&self.after)?);
+        let mut done = cache.runs()?.filter(|run| run.state == RunState::Done);
+        let mut find = |name: &Option<String>, back: &str| match name {
+            Some(name) => cache.find_run(name),
+            None => done.next().map_or_else(|| cache.find_run(back), Ok),
+        };
+        let after = find(&self.after, "last")?;
+        let before = find(&self.before, "last~1")?;
         let mut text = format!("{} → {}\n", before.run, after.run);
         let mut names: Vec<&str> = after.stages.iter().map(|stage| stage.stage.as_str()).collect();
         names.extend(

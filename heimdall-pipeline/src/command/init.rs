@@ -28,7 +28,13 @@ impl InitArgs {
             ErrorKind::AlreadyExists => PipelineError::Exists { path: path.clone() },
             _ => PipelineError::io("create", path)(error),
         })?;
-        file.write_all(STARTER.as_bytes()).map_err(PipelineError::io("write", path))?;
+        // Copies of results are found by the name: two pipelines of one folder need two.
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let is_name =
+            |stem: &&str| stem.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+        let name = stem.filter(is_name).filter(|stem| *stem != "pipeline").unwrap_or("starter");
+        let text = STARTER.replacen("name: starter", &format!("name: {name}"), 1);
+        file.write_all(text.as_bytes()).map_err(PipelineError::io("write", path))?;
         let path = path.display();
         surroundings
             .print(&format!("wrote {path}; run it with: heimdall-pipeline run {path}\n"))?;

@@ -29,9 +29,10 @@ impl LineageArgs {
         let cache = self.cache.open()?;
         let run = cache.find_run(&self.run)?;
         let key = run.stage(&self.stage).and_then(|stage| stage.key);
-        let key = key.ok_or_else(|| PipelineError::UnknownRun {
-            name: self.run.clone(),
-            reason: format!("it left no result of stage `{}`", self.stage),
+        let key = key.ok_or_else(|| PipelineError::NoResult {
+            run: run.run.clone(),
+            stage: self.stage.clone(),
+            known: run.stages_with_results(),
         })?;
         let mut lineage = Lineage { cache: &cache, told: HashSet::new(), text: String::new() };
         lineage.tell(&key, &self.stage, 0);

@@ -6,8 +6,18 @@ use super::explanation::changes;
 use super::{DefinitionArgs, SelectionArgs, Surroundings};
 use crate::PipelineError;
 
+/// What the words of a plan mean.
+const WORDS: &str = "cached: its result is there
+restore: its result is there, but not all readable copies of it
+fetch: its result is in the shared cache
+run: it would run
+maybe: it would run, unless what it reads comes out as it was
+fail: something that it needs is not there
+skip: it is left out";
+
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
+#[command(after_help = WORDS)]
 pub struct PlanArgs {
     /// The pipeline
     #[command(flatten)]

@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::matrix::{Variant, comparison};
 use super::{DefinitionArgs, SelectionArgs, Surroundings};
 use crate::{
-    ByteCount, EventSink, PipelineError, PipelineSpec, RunEvent, RunOptions, RunReport, StageState,
-    duration,
+    ByteCount, EventSink, PipelineError, PipelineSpec, Progress, RunEvent, RunOptions, RunReport,
+    StageState, duration,
 };
 
 /// Exit code of a run that was interrupted, as shells have it: 128 and the number of the signal.
@@ -63,13 +63,18 @@ impl RunArgs {
     pub(crate) async fn run(&self, surroundings: &Surroundings) -> Result<u8, PipelineError> {
         let spec = self.definition.load(surroundings)?;
         let cancel = Arc::new(AtomicBool::new(false));
-        stop_on_signals(Arc::clone(&cancel))?;
+        stop_on_signals(Arc::clone(&cancel), surroundings.progress.clone())?;
         let options = self.options(&spec, surroundings);
         let report = crate::run(&spec, &options, &cancel, &self.sink(surroundings)).await?;
 
         // A terminal that is gone does not change the outcome.
-        let _ =
-            writeln!(surroundings.progress.clone(), "{}{}", variants(&report), summary(&report));
+        let _ = writeln!(
+            surroundings.progress.clone(),
+            "{}{}{}",
+            variants(&report),
+            reports(&report),
+            summary(&report)
+        );
         if self.json {
             let json = serde_json::to_string(&report).expect("a report is plain data");
             surroundings.print(&format!("{json}\n"))?;
@@ -130,6 +135,13 @@ fn variants(report: &RunReport) -> String {
     if text.is_empty() { text } else { text + "\n" }
 }
 
+/// A line for each page that is there for people to read.
+fn reports(report: &RunReport) -> String {
+    let outputs = report.stages.iter().flat_map(|(_, stage)| stage.outputs.values());
+    let pages = outputs.map(|folder| folder.join("report.html")).filter(|page| page.exists());
+    pages.map(|page| format!("report: {}\n", page.display())).collect()
+}
+
 /// The last line: how many stages came to which end, and how long it took.
 fn summary(report: &RunReport) -> String {
     let count = |state| report.stages.iter().filter(|(_, stage)| stage.state == state).count();
@@ -139,11 +151,12 @@ fn summary(report: &RunReport) -> String {
         .map(|state| format!("{} {}", count(state), state.name()))
         .collect();
     let (stages, time) = (report.stages.len(), duration(report.seconds));
-    format!("{stages} stages: {} · {time}", counts.join(", "))
+    let plural = if stages == 1 { "" } else { "s" };
+    format!("{stages} stage{plural}: {} · {time}", counts.join(", "))
 }
 
 /// The first signal asks the stages to stop; the second one ends the program at once.
-fn stop_on_signals(cancel: Arc<AtomicBool>) -> Result<(), PipelineError> {
+fn stop_on_signals(cancel: Arc<AtomicBool>, mut progress: Progress) -> Result<(), PipelineError> {
     let listen =
         |kind| signal(kind).map_err(PipelineError::io("listen for signals at", "this process"));
     let (mut interrupt, mut terminate) =
@@ -158,6 +171,8 @@ fn stop_on_signals(cancel: Arc<AtomicBool>) -> Result<(), PipelineError> {
                 crate::stage::kill_all();
                 std::process::exit(INTERRUPTED);
             }
+            // A terminal that is gone is no reason not to stop.
+            let _ = writeln!(progress, "stopping; once more ends at once");
         }
     });
     Ok(())

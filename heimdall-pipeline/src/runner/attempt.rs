@@ -13,7 +13,7 @@ use crate::PipelineError;
 use crate::cache::{Key, KeyLock, KeyParts, Manifest, WorkFolder, blocking};
 use crate::event::RunEvent;
 use crate::fault::FaultPoint;
-use crate::stage::{StageContext, StageLog, StageOutput, StageProgress};
+use crate::stage::{Stage, StageContext, StageLog, StageOutput, StageProgress};
 
 /// How long to wait before the first retry, where the stage does not say.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -65,6 +65,10 @@ impl Run<'_> {
         };
         drop(taken);
         self.cache.reach(FaultPoint::StageDone);
+        if let Stage::Cmd(_) = spec.stage {
+            // Who may write everywhere can write into what it was given to read.
+            self.check_inputs(position).await?;
+        }
         if let Some((metric, value)) = output.metrics.iter().find(|(_, value)| !value.is_finite()) {
             let (stage, metric) = (spec.name.clone(), metric.clone());
             return Err(PipelineError::NonFiniteMetric { stage, metric, value: *value });

@@ -9,7 +9,7 @@ use super::explain::{Change, differences, leaves};
 use super::identity::UNKNOWN;
 use super::{Mode, Run, RunOptions};
 use crate::PipelineError;
-use crate::cache::{Key, KeyParts, Lookup, Manifest};
+use crate::cache::{Key, KeyParts, Manifest};
 use crate::event::EventSink;
 use crate::spec::PipelineSpec;
 use crate::stage::{REGISTRATION_FILE, Stage};
@@ -190,14 +190,22 @@ impl Run<'_> {
         };
         let decided_by = leaves(&parts).into_iter().collect();
         let waits_for = self.missing(position);
-        let known = if waits_for.is_none() { self.find(position, &parts).await? } else { None };
-        if let (Some((manifest, forecast)), Mode::Run | Mode::FromCache(_)) = (&known, mode) {
-            let made = Some(Made::of(manifest));
-            self.set_result(position, Arc::clone(manifest));
-            return Ok(Explanation { planned: planned(*forecast, None), made, decided_by });
+        let known = match (&waits_for, mode) {
+            (None, Mode::Run | Mode::FromCache(_)) => self.find(position, &parts).await,
+            _ => Ok(None),
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(error) => return Ok(Explanation { planned: fail(&error), made: None, decided_by }),
+        };
+        if let Some((manifest, forecast)) = known {
+            let made = Some(Made::of(&manifest));
+            self.set_result(position, manifest);
+            return Ok(Explanation { planned: planned(forecast, None), made, decided_by });
         }
-        if let Mode::FromCache(option) = mode {
-            let (planned, made) = match self.last_result(position, option) {
+        let may_exist = waits_for.is_some() && self.may_exist(&parts)?;
+        if let (Mode::FromCache(option), false) = (mode, may_exist) {
+            let (planned, made) = match self.last_result(position, option).await {
                 Ok(manifest) => {
                     let forecast = self.forecast_of(position, &manifest);
                     let made = Some(Made::of(&manifest));
@@ -211,7 +219,7 @@ impl Run<'_> {
 
         let before = self.latest_key(position)?;
         let before = before.and_then(|key| self.cache.read_manifest(&key));
-        let is_certain = mode == Mode::Rerun || waits_for.is_none() || !self.may_exist(&parts)?;
+        let is_certain = mode == Mode::Rerun || !may_exist;
         let mut planned = planned(if is_certain { Forecast::Run } else { Forecast::Maybe }, None);
         if let Some(before) = &before {
             planned.changes = differences(&before.key_parts, &parts);
@@ -236,11 +244,11 @@ impl Run<'_> {
         parts: &KeyParts,
     ) -> Result<Option<(Arc<Manifest>, Forecast)>, PipelineError> {
         let key = parts.key();
-        if let Lookup::Hit(manifest) = self.cache.lookup(&key)?
+        if let Some(manifest) = self.look_up_again(&key).await?
             && self.is_entered(position, &manifest).await?
         {
             let forecast = self.forecast_of(position, &manifest);
-            return Ok(Some((Arc::from(manifest), forecast)));
+            return Ok(Some((manifest, forecast)));
         }
         let shared = self.find_shared(position, &key).await;
         Ok(shared.map(|manifest| (manifest, Forecast::Fetch)))

@@ -45,13 +45,13 @@ impl Run<'_> {
         }
 
         let Some(lock) = self.lock(position, &key).await? else {
-            // Somebody else made it in the meantime.
-            return Box::pin(self.bring(position, mode)).await;
+            // Somebody else made it in the meantime, and just now.
+            return Box::pin(self.bring(position, Mode::Run)).await;
         };
         // Between the look-up and the lock another process may have come to the end of its work.
         if mode == Mode::Run
             && before.is_none()
-            && let Some(manifest) = self.look_up(position, &key).await?
+            && let Some(manifest) = self.look_up_again(&key).await?
             && let Some(brought) = self.reuse(position, manifest).await?
         {
             return Ok(brought);
@@ -96,7 +96,7 @@ impl Run<'_> {
         position: usize,
         option: &'static str,
     ) -> Result<Brought, PipelineError> {
-        let manifest = self.last_result(position, option)?;
+        let manifest = self.last_result(position, option).await?;
         let mut report = self.deliver(position, &manifest, StageState::Cached).await?;
         report.frozen = true;
         Ok((report, manifest))
@@ -104,7 +104,7 @@ impl Run<'_> {
 
     /// Returns the last result that the stage had, if it may be taken for one of its parameters and
     /// inputs; the option says why it needs one.
-    pub(super) fn last_result(
+    pub(super) async fn last_result(
         &self,
         position: usize,
         option: &'static str,
@@ -117,12 +117,25 @@ impl Run<'_> {
         // The stage may have had other outputs then.
         let ports = self.spec.stages[position].stage.output_ports();
         if let Some(key) = self.latest_key(position)?
-            && let Lookup::Hit(manifest) = self.cache.lookup(&key)?
+            && let Some(manifest) = self.look_up(position, &key).await?
             && manifest.has_ports(&ports)
         {
-            return Ok(Arc::from(manifest));
+            return Ok(manifest);
         }
         Err(not_cached(String::new()))
+    }
+
+    /// Looks up a result, of which all has been told already.
+    pub(super) async fn look_up_again(
+        &self,
+        key: &Key,
+    ) -> Result<Option<Arc<Manifest>>, PipelineError> {
+        let _turn = self.disk.acquire().await.expect("it is never closed");
+        let (cache, key) = (self.cache.clone(), *key);
+        match blocking(move || cache.lookup(&key)).await? {
+            Lookup::Hit(manifest) => Ok(Some(Arc::from(manifest))),
+            Lookup::Miss | Lookup::Damaged(_) => Ok(None),
+        }
     }
 
     pub(super) async fn look_up(
@@ -195,15 +208,18 @@ impl Run<'_> {
     ) -> Result<Option<KeyLock>, PipelineError> {
         let stage = self.name(position);
         let holder = format!("process {}, run {}", std::process::id(), self.id);
-        let mut has_waited = false;
+        let (mut has_waited, mut has_told) = (false, false);
         loop {
             match self.cache.try_lock(key, &holder)? {
                 LockAttempt::Held(_) if has_waited => return Ok(None),
                 LockAttempt::Held(lock) => return Ok(Some(lock)),
-                LockAttempt::Busy(holder) => {
-                    if !has_waited {
-                        let stage = stage.to_owned();
+                LockAttempt::Busy(other) => {
+                    // Of another stage of this run that makes the same, there is nothing to say; who
+                    // has just got it has not said yet who that is.
+                    if !has_told && other != holder && !other.is_empty() {
+                        let (stage, holder) = (stage.to_owned(), other);
                         self.events.send(RunEvent::Waiting { stage, holder });
+                        has_told = true;
                     }
                     has_waited = true;
                 }

@@ -18,7 +18,7 @@ use tracing::info;
 use crate::artifact::{ArtifactKind, OutputPort};
 use crate::runner::memory_peak_bytes;
 use crate::stage::made;
-use crate::stage::process_group::{GROUP_FILE, ProcessGroup};
+use crate::stage::process_group::ProcessGroup;
 use crate::stage::{StageContext, StageOutput};
 use crate::{PipelineError, Secrets};
 
@@ -165,7 +165,6 @@ impl CmdStage {
         let result = context.private("result.json");
         let mut child = self.start(context, result.clone())?;
         let group = ProcessGroup::of(&child);
-        group.iter().try_for_each(|group| group.record(&context.private(GROUP_FILE)))?;
         let said = (log_lines(child.stdout.take()), log_lines(child.stderr.take()));
         let mut listening = pin!(join(said.0, said.1).fuse());
         let ended = {
@@ -205,12 +204,14 @@ impl CmdStage {
     fn start(&self, context: &StageContext, result: PathBuf) -> Result<Child, PipelineError> {
         let environment = context.environment();
         for name in &self.secrets {
-            let value = environment.get(name).map_or("", String::as_str);
-            if !value.is_empty() && value.len() < Secrets::LENGTH_MIN {
-                let (field, expected) =
-                    (name.clone(), "a secret of six bytes or more, to be hidden");
-                return Err(PipelineError::InvalidCommand { field, expected });
-            }
+            let expected = match environment.get(name) {
+                None => "set in the environment, as the stage declares it",
+                Some(value) if !Secrets::can_hide(value) => {
+                    "a secret with lines of six bytes or more, to be hidden"
+                }
+                Some(_) => continue,
+            };
+            return Err(PipelineError::InvalidCommand { field: name.clone(), expected });
         }
         let file = context.private("context.json");
         let contents = CommandContext {

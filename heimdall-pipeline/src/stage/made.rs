@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use super::REGISTRATION_FILE;
 use crate::PipelineError;
 use crate::artifact::ArtifactKind;
+use crate::cache::blocking;
 use crate::stage::StageContext;
 
 /// Checks that a folder holds an artifact of a kind.
@@ -23,9 +24,15 @@ pub(super) async fn check(
 ) -> Result<(), PipelineError> {
     match kind {
         ArtifactKind::Files => Ok(()),
-        ArtifactKind::Features => Ok(HeimdallDataset::open(folder).map(drop)?),
+        ArtifactKind::Features => {
+            let folder = folder.to_owned();
+            blocking(move || Ok(HeimdallDataset::open(&folder).map(drop)?)).await
+        }
         ArtifactKind::Recordings => Ok(Recordings::open(folder).await.map(drop)?),
-        ArtifactKind::Model => Ok(TrainedModel::load(folder, &context.device()).map(drop)?),
+        ArtifactKind::Model => {
+            let (folder, device) = (folder.to_owned(), context.device());
+            blocking(move || Ok(TrainedModel::load(&folder, &device).map(drop)?)).await
+        }
         ArtifactKind::Evaluation => check_json(folder, EVALUATION_FILE).await,
         ArtifactKind::HoldOut => check_json(folder, HOLD_OUT_FILE).await,
         ArtifactKind::Fix => check_json(folder, "fix.json").await,

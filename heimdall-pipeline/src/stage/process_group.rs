@@ -5,13 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Child;
 
-use crate::PipelineError;
-
-/// Name of the private file of a stage that says which program is at work.
-pub(crate) const GROUP_FILE: &str = "group";
+/// Where in a work folder a program finds what it is to do.
+pub(super) const CONTEXT_FILE: &str = "private/context.json";
 
 /// Groups that are at work.
 static AT_WORK: Mutex<Option<HashSet<Pid>>> = Mutex::new(None);
@@ -26,12 +24,6 @@ impl ProcessGroup {
         let id = Pid::from_raw(child.id()?.try_into().ok()?)?;
         at_work().get_or_insert_default().insert(id);
         Some(Self(id))
-    }
-
-    /// Writes down which program it is, for whoever comes after this process was killed.
-    pub(super) fn record(&self, path: &Path) -> Result<(), PipelineError> {
-        let text = identity(self.id()).unwrap_or_default();
-        fs::write(path, format!("{} {text}", self.id())).map_err(PipelineError::io("write", path))
     }
 
     /// The number of the program.
@@ -62,26 +54,18 @@ pub(crate) fn kill_all() {
     }
 }
 
-/// Ends a program that was written down, with all that it has started, if it is still at work: its
-/// number may be that of another one by now.
-pub(crate) fn kill_recorded(path: &Path) {
-    let Ok(text) = fs::read_to_string(path) else { return };
-    if let Some((id, recorded)) = text.split_once(' ')
-        && let Some(pid) = id.parse().ok().and_then(Pid::from_raw)
-        && identity(pid.as_raw_nonzero().get()).is_some_and(|now| now == recorded)
-    {
-        let _ = kill_process_group(pid, Signal::KILL);
+/// Ends the programs that were started for a work folder, and whatever they have started, after the
+/// process that waited for them was killed. They are known by where they were told to look.
+pub(crate) fn kill_left_over(work: &Path) {
+    let told = format!("HEIMDALL_CONTEXT={}\0", work.join(CONTEXT_FILE).display());
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = id.and_then(Pid::from_raw) else { continue };
+        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+        if environment.windows(told.len()).any(|part| part == told.as_bytes()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
-}
-
-/// What no other program has: when it started, since which start of the machine.
-fn identity(id: i32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name in parentheses may have anything in it; the 20th field behind it is the start.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let start = fields.split_whitespace().nth(19)?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("{start} {}", boot.trim()))
 }
 
 fn at_work() -> MutexGuard<'static, Option<HashSet<Pid>>> {

@@ -471,30 +471,34 @@ fn pretrained_weights_that_are_none_are_refused() {
 }
 
 /// The same events with all receivers 6 dB louder: who has learned with other gains says the same,
-/// and who has not says something else.
+/// and who has not is lost, as what hardly ever changes is scaled by how little it does.
 #[test]
 fn gains_that_changed_in_training_change_no_estimate() {
-    let setup = Setup::with_events(120);
-    // The fix would tell where they are, whatever the gain.
-    let with_gain = |name: &str, gain_db: f32| {
-        let header = setup.validation.header();
-        let mut writer = ShardWriter::create(&setup.scratch(name), header).unwrap();
-        for index in 0..setup.validation.len() {
-            let (label, mut features) = setup.validation.get(index).unwrap();
+    let mut setup = Setup::with_events(120);
+    let with_gain = |name: &str, dataset: &HeimdallDataset, gain_db: f32| {
+        let folder = setup.folder.path().join(name);
+        let mut writer = ShardWriter::create(&folder, dataset.header()).unwrap();
+        for index in 0..dataset.len() {
+            let (label, mut features) = dataset.get(index).unwrap();
             for scalars in features.scalars.iter_mut().flatten() {
-                scalars.power_db += gain_db;
-                scalars.noise_psd_db += gain_db;
+                let noise_db = gain_db + 0.02 * (index % 5) as f32;
+                scalars.power_db += noise_db;
+                scalars.noise_psd_db += noise_db;
             }
+            // It would tell where they are, whatever the gain.
             features.fix = None;
             writer.push(label, &features).unwrap();
         }
         writer.finish().unwrap();
-        HeimdallDataset::open(&setup.scratch(name)).unwrap()
+        HeimdallDataset::open(&folder).unwrap()
     };
-    let (as_before, louder) = (with_gain("before", 0.0), with_gain("louder", 6.0));
+    let training = with_gain("training", &setup.training, 0.0);
+    let as_before = with_gain("as_before", &setup.validation, 0.0);
+    let louder = with_gain("louder", &setup.validation, 6.0);
+    (setup.training, setup.validation) = (training, as_before);
     let moved_km = |name: &str, augmentation: Augmentation| {
         let config = TrainConfig {
-            epochs: 12,
+            epochs: 30,
             batch_size: 12,
             learning_rate: 3e-3,
             model: NetworkChoice { backbone: Backbone::Mlp, ..NetworkChoice::default() },
@@ -504,7 +508,7 @@ fn gains_that_changed_in_training_change_no_estimate() {
         let model = setup.train(&config, name, |_| false).0.unwrap();
         let cancel = AtomicBool::new(false);
         let positions = |dataset| predict(&model.network, dataset, 4, &cancel).unwrap().unwrap();
-        let (before, after) = (positions(&as_before), positions(&louder));
+        let (before, after) = (positions(&setup.validation), positions(&louder));
         let moved = before.iter().zip(&after).map(|(b, a)| b.mean_km.distance_km(&a.mean_km));
         moved.sum::<f64>() / before.len() as f64
     };
@@ -513,5 +517,5 @@ fn gains_that_changed_in_training_change_no_estimate() {
     let without =
         moved_km("without", Augmentation { gain_deviation_db: 0.0, ..Augmentation::default() });
 
-    assert!(with < 0.4 * without, "{with} km with other gains, {without} km without");
+    assert!(with < 0.2 * without, "{with} km with other gains, {without} km without");
 }

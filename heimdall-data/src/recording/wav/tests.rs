@@ -109,6 +109,32 @@ fn chunks_may_come_in_any_order_and_be_of_odd_length() {
     assert_eq!((wav.metadata.cut_byte_count, wav.metadata.missing_sample_count), (0, 0));
 }
 
+/// Samples that were counted by one format are not read by another.
+#[test]
+fn second_format_is_refused() {
+    let chunks = [format(PCM, 2, 16), chunk(b"data", 400, &data()), format(FLOAT, 2, 32)];
+
+    let error = read(&file(b"RIFF", &chunks)).unwrap_err();
+
+    assert!(error.to_string().contains("a single `fmt ` chunk"), "{error}");
+}
+
+/// The byte that fills up a last chunk of odd length may be missing; what comes after the samples is
+/// none of them all the same.
+#[test]
+fn last_chunk_of_odd_length_may_lack_its_padding() {
+    let mut bytes = file(
+        b"RIFF",
+        &[format(PCM, 2, 16), chunk(b"data", 400, &data()), chunk(b"note", 3, b"odd")],
+    );
+    bytes.pop();
+
+    let recording = read(&bytes).unwrap();
+
+    assert_eq!(recording.recording.samples, samples());
+    assert_eq!(recording.metadata.cut_byte_count, 0);
+}
+
 #[test]
 fn every_encoding_of_two_channels_is_read() {
     let half_and_quarter: [(u16, u16, Vec<u8>); 6] = [

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -13,28 +14,45 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::{KeyParts, LockAttempt, Provenance};
+use crate::object_place::PROBE;
 use crate::stage::StageKind;
 
-/// A store that does not answer whether something is there already, as some servers do not.
-#[derive(Debug)]
-struct Deaf(InMemory);
+/// A store that behaves as some servers do.
+#[derive(Debug, Default)]
+struct Odd {
+    inner: InMemory,
+    /// Whether it does not answer whether something is there already.
+    is_deaf: bool,
+    /// How many manifests it still refuses, to be put again.
+    refusals: AtomicU32,
+    /// How often it was asked whether it refuses what is there.
+    probes: AtomicU32,
+}
 
-impl fmt::Display for Deaf {
+impl fmt::Display for Odd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Deaf")
+        f.write_str("Odd")
     }
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Deaf {
+impl ObjectStore for Odd {
     async fn put_opts(
         &self,
         location: &ObjectPath,
         payload: PutPayload,
         options: PutOptions,
     ) -> StoreResult<PutResult> {
-        let options = PutOptions { mode: PutMode::Overwrite, ..options };
-        self.0.put_opts(location, payload, options).await
+        if location.as_ref().ends_with(PROBE) {
+            self.probes.fetch_add(1, Ordering::Relaxed);
+        } else if location.as_ref().ends_with(".json") {
+            let fewer = |left: u32| left.checked_sub(1);
+            if self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+                return Err(Error::Generic { store: "odd", source: "409 Conflict".into() });
+            }
+        }
+        let mode = if self.is_deaf { PutMode::Overwrite } else { options.mode.clone() };
+        self.inner.put_opts(location, payload, PutOptions { mode, ..options }).await
     }
 
     async fn put_multipart_opts(
@@ -42,26 +60,26 @@ impl ObjectStore for Deaf {
         location: &ObjectPath,
         options: PutMultipartOptions,
     ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, options).await
+        self.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> StoreResult<GetResult> {
-        self.0.get_opts(location, options).await
+        self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, StoreResult<ObjectPath>>,
     ) -> BoxStream<'static, StoreResult<ObjectPath>> {
-        self.0.delete_stream(locations)
+        self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.0.list(prefix)
+        self.inner.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> StoreResult<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(
@@ -70,16 +88,17 @@ impl ObjectStore for Deaf {
         to: &ObjectPath,
         options: CopyOptions,
     ) -> StoreResult<()> {
-        self.0.copy_opts(from, to, options).await
+        self.inner.copy_opts(from, to, options).await
     }
+}
+
+fn remote(name: &str, store: impl ObjectStore) -> Remote {
+    Remote::new(ObjectPlace::new(name, Arc::new(store), ObjectPath::from("some/where")))
 }
 
 /// Shared caches of both kinds.
 fn remotes() -> [Remote; 2] {
-    let remote = |name: &str, store: Arc<dyn ObjectStore>| {
-        Remote::new(ObjectPlace::new(name, store, ObjectPath::from("some/where")))
-    };
-    [remote("memory", Arc::new(InMemory::new())), remote("deaf", Arc::new(Deaf(InMemory::new())))]
+    [remote("memory", InMemory::new()), remote("deaf", Odd { is_deaf: true, ..Odd::default() })]
 }
 
 /// A cache of a machine of its own.
@@ -163,6 +182,25 @@ async fn result_arrives_whole() {
         assert_eq!(content(&other, &theirs), ["new", "the same"]);
         assert_eq!(other.cache.glance(&manifest.key), Some(*theirs));
     }
+}
+
+/// A server refuses one of two that come at the same moment; it is asked once whether it can tell
+/// what is there already.
+#[tokio::test]
+async fn refused_manifest_is_put_again() {
+    let store = Arc::new(Odd { refusals: 2.into(), ..Odd::default() });
+    let place = ObjectPlace::new("odd", Arc::clone(&store) as _, ObjectPath::default());
+    let remote = Remote::new(place);
+    let (one, other) = (Machine::new(), Machine::new());
+
+    let pushed = one.push(&remote, &one.publish("new")).await;
+    let differs = other.push(&remote, &other.publish("other")).await;
+
+    assert!(matches!(pushed, Pushed::Kept(_)), "{pushed:?}");
+    assert!(matches!(differs, Pushed::Differs(_)), "{differs:?}");
+    assert_eq!(store.refusals.load(Ordering::Relaxed), 0);
+    // It is asked twice, the second time for what the first has put.
+    assert_eq!(store.probes.load(Ordering::Relaxed), 2);
 }
 
 /// What is in the store already is no reason to trust it.

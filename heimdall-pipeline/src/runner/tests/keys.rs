@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::cache::KeyParts;
+use crate::runner::foresee::Failing;
 use crate::spec::{Case, Field, Shape};
 use crate::stage::{Stage, StageKind};
 
@@ -197,9 +198,13 @@ fn names_and_ways_to_run_are_in_no_key() {
         for input in inputs {
             assert!(names.contains(&&*format!("input {}", input.name)), "{kind}: {names:?}");
         }
+        let value = |name: &str| one[0].iter().find(|part| part.0 == name).map(|part| part.1);
+        assert_eq!(value("kind"), Some(&*format!("{kind} {}", kind.cache_version())));
         for output in kind.outputs() {
-            assert!(names.contains(&&*format!("output {}", output.name)), "{kind}: {names:?}");
+            let format = value(&format!("output {}", output.name)).expect("every output is in it");
+            assert_eq!(format, format!("{} {}", output.kind, output.kind.format_version()));
         }
+        assert_eq!(value("tracking").is_some(), kind == StageKind::Register);
         // Each part decides: without it, or with another value, the key is another.
         for (name, value) in one[0].iter() {
             let mut changed = one[0].clone();
@@ -207,6 +212,28 @@ fn names_and_ways_to_run_are_in_no_key() {
             assert_ne!(changed.key(), one[0].key(), "{kind}: {name}");
         }
     }
+}
+
+/// Of an input, what was made decides, and not how: the digest of the files is in the key.
+#[tokio::test]
+async fn content_of_inputs_is_in_the_key() {
+    let bench = Bench::new();
+    let mut digests = Vec::new();
+    for seed in ["seed: 3", "seed: 4"] {
+        let spec = spec(&TINY.replace("seed: 3", seed));
+        bench.run(&TINY.replace("seed: 3", seed)).await;
+        let (options, cancel, events) = (bench.options(), Arc::default(), EventSink::new(|_| {}));
+        let run = Run::begin(&spec, &options, &cancel, &events).unwrap();
+        run.foresee(0, &mut Failing::default()).await.unwrap();
+
+        let parts = run.key_parts(1).unwrap();
+
+        let made = run.result(0).unwrap().outputs["recordings"].tree.to_string();
+        let input = parts.iter().find(|(name, _)| *name == "input recordings");
+        assert_eq!(input, Some(("input recordings", &*made)));
+        digests.push(made);
+    }
+    assert_ne!(digests[0], digests[1]);
 }
 
 /// The clock of the machine may say anything: what is kept is found, and a file that changed is read.
