@@ -24,7 +24,7 @@ mod stamp;
 pub(crate) mod utc_text;
 mod wav;
 
-pub(crate) use datetime::parse_utc;
+pub(crate) use datetime::{format_utc, parse_utc};
 pub(crate) use file::Encoded;
 pub use file::{IqFile, ReadRecording, SampleChunks, read_recording};
 pub(crate) use kiwi_name::check_kiwi_name;

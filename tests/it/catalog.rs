@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use heimdall_data::write_npy;
 use num_complex::Complex32;
@@ -213,6 +213,68 @@ fn two_imports_at_once_add_once() {
         report["merged"]["recordings_added"].as_u64().unwrap()
     });
     assert_eq!(added.iter().sum::<u64>(), 2, "{added:?}");
+}
+
+/// A disk that is full in the middle loses nothing: what did not fit is told, and comes
+/// with the next import.
+#[test]
+fn full_disk_is_told_and_loses_nothing() {
+    let workplace = Workplace::new("");
+    let folder = incoming(&workplace);
+    let import = ["import", &folder, "--format", "npy", "--catalog", "catalog.db", "--approve"];
+    said(&workplace, &import);
+    let long: Vec<_> = (0..500_000).map(|n| Complex32::from_polar(0.5, n as f32 * 0.1)).collect();
+    record(Path::new(&folder), "north_2", 3);
+    let path = Path::new(&folder).join("north_2.npy");
+    fs::write(&path, write_npy(&long)).unwrap();
+    let sidecar = Path::new(&folder).join("north_2.npy.json");
+    let later = fs::read_to_string(&sidecar).unwrap().replace("12:00:00Z", "12:30:00Z");
+    fs::write(sidecar, later).unwrap();
+
+    // No file may be longer than 1 MB, as if there were no more room.
+    let program = env!("CARGO_BIN_EXE_heimdall-pipeline");
+    let full = Command::new("/bin/sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh", program])
+        .args(import)
+        .current_dir(workplace.path(""))
+        .output()
+        .unwrap();
+
+    let text = stderr(&full);
+    assert_eq!(full.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot be written") && text.contains("too large"), "{text}");
+    assert_eq!(every_row_has_its_object(&workplace), 2);
+    let next = said(&workplace, &import);
+    assert!(
+        next.starts_with("1 new recordings of 1 new events; 2 recordings were there"),
+        "{next}"
+    );
+    assert_eq!(every_row_has_its_object(&workplace), 3);
+}
+
+/// A receiver whose clock is ahead by minutes is believed, and one that is ahead by years is not.
+#[test]
+fn recording_of_the_future_is_left_out() {
+    let workplace = Workplace::new("");
+    let folder = incoming(&workplace);
+    for (name, start) in [("north_2", "2999-01-01T00:00:00Z"), ("north_3", "2024-05-02T00:00:00Z")]
+    {
+        record(Path::new(&folder), name, name.len());
+        let sidecar = Path::new(&folder).join(format!("{name}.npy.json"));
+        let text = fs::read_to_string(&sidecar).unwrap().replace("2024-05-01T12:00:00Z", start);
+        fs::write(sidecar, text).unwrap();
+    }
+
+    let imported =
+        output(&workplace, &["import", &folder, "--format", "npy", "--catalog", "catalog.db"]);
+
+    let text = String::from_utf8_lossy(&imported.stdout);
+    assert!(text.starts_with("3 new recordings"), "{text}");
+    assert!(
+        text.contains("left out north_2.npy") && text.contains("2999-01-01T00:00:00"),
+        "{text}"
+    );
+    assert_eq!(imported.status.code(), Some(1));
 }
 
 mod with_postgres {

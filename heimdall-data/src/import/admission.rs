@@ -5,12 +5,13 @@ use std::path::Path;
 
 use heimdall_features::UtcTime;
 use heimdall_geo::Receiver;
+use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use super::event::Heard;
 use super::table::{ANTENNA_HEIGHT_M_DEFAULT, read_receivers};
 use super::{ImportConfig, ImportFormat, Quarantined, Remark, exists, read};
-use crate::recording::check_kiwi_name;
+use crate::recording::{check_kiwi_name, format_utc};
 use crate::store::compute;
 use crate::{
     DataError, FileFormat, IqFile, ReadOptions, RecordingEntry, RecordingFormat, RecordingLimits,
@@ -19,6 +20,8 @@ use crate::{
 
 /// A file whose name and time stamps are further apart is worth a remark, in seconds.
 const NAMED_START_TOLERANCE_S: f64 = 600.0;
+/// A recording that begins later than this machine's clock says is believed up to this, in seconds.
+const CLOCKS_APART_S_MAX: i64 = 3600;
 /// Samples that are checked together.
 const CHUNK_SAMPLES: u64 = 1 << 20;
 
@@ -119,6 +122,7 @@ impl<'a> Import<'a> {
             _ => missing("start"),
         };
         let start = metadata.start.ok_or_else(no_start)?;
+        check_start(&file, start)?;
         let center_frequency_hz =
             metadata.center_frequency_hz.ok_or_else(|| missing("center frequency"))?;
         let receiver = self.receiver_of(path, metadata).ok_or_else(|| missing("receiver"))?;
@@ -224,6 +228,20 @@ struct Checked {
     start: UtcTime,
     center_frequency_hz: f64,
     receiver: String,
+}
+
+/// Checks that a recording was not begun later than clocks that differ can make it seem.
+pub(super) fn check_start(file: &IqFile, start: UtcTime) -> Result<(), DataError> {
+    let now = Timestamp::now();
+    if start.seconds <= now.as_second() + CLOCKS_APART_S_MAX {
+        return Ok(());
+    }
+    Err(DataError::Malformed {
+        file: file.name().to_owned(),
+        place: "its start".to_owned(),
+        expected: format!("no more than an hour after now, which is {now:.0}"),
+        actual: format_utc(start).unwrap_or_else(|| format!("second {}", start.seconds)),
+    })
 }
 
 /// Checks all samples of a file, in bounded memory.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 
-use super::admission::{chain, check_samples};
+use super::admission::{chain, check_samples, check_start};
 use super::{ImportConfig, ImportReport, Quarantined};
 use crate::{
     DataError, EventEntry, EventFilter, Installation, InstalledEvent, InstalledRecording,
@@ -100,6 +100,7 @@ impl Import<'_> {
     async fn store(&mut self, recording: &InstalledRecording) -> Result<RecordingEntry, DataError> {
         let (store, key) = self.find(&recording.location)?;
         let file = IqFile::open_object(store, &key, &self.options(recording)).await?;
+        check_start(&file, recording.start)?;
         check_samples(&file, &self.config.limits).await?;
         let (object, digest) = self.into.put_content(file.as_npy(), "npy").await?;
         let metadata = file.metadata();

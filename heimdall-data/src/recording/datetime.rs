@@ -40,7 +40,7 @@ pub(crate) fn parse_utc(text: &str) -> Option<UtcTime> {
 }
 
 /// Writes an instant with nine digits after the second; `None` beyond the years of four digits.
-pub(super) fn format_utc(time: UtcTime) -> Option<String> {
+pub(crate) fn format_utc(time: UtcTime) -> Option<String> {
     let second = Timestamp::from_second(time.seconds).ok()?;
     let text = second.strftime("%Y-%m-%dT%H:%M:%S").to_string();
     (text.len() == 19).then(|| format!("{text}.{:09}Z", time.nanoseconds))

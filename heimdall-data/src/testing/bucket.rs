@@ -74,8 +74,12 @@ impl Server {
         assert!(answer.contains(" 200 "), "{answer}");
     }
 
-    /// Sends a request as it stands, as soon as somebody listens.
     fn ask(&self, request: &str) -> String {
+        self.send(request.as_bytes())
+    }
+
+    /// Sends a request as it stands, as soon as somebody listens.
+    fn send(&self, request: &[u8]) -> String {
         let begun = Instant::now();
         let mut stream = loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
@@ -86,17 +90,19 @@ impl Server {
                 }
             }
         };
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
 
-    /// Lets anybody read an object.
-    pub(crate) fn publish(&self, path: &str) {
-        let answer = self.ask(&format!(
-            "PUT /{BUCKET}/{path}?acl HTTP/1.0\r\nx-amz-acl: public-read\r\nContent-Length: 0\r\n\r\n"
-        ));
+    /// Stores an object that anybody may read.
+    pub(crate) fn publish(&self, path: &str, bytes: &[u8]) {
+        let head = format!(
+            "PUT /{BUCKET}/{path} HTTP/1.0\r\nx-amz-acl: public-read\r\nContent-Length: {}\r\n\r\n",
+            bytes.len()
+        );
+        let answer = self.send(&[head.as_bytes(), bytes].concat());
         assert!(answer.contains(" 200 "), "{answer}");
     }
 
