@@ -314,8 +314,8 @@ mod tests {
     use heimdall_model::Backbone;
 
     use super::*;
-    use crate::export;
     use crate::sample::{features, frame, network, network_with_side_inputs, shape};
+    use crate::{BenchmarkConfig, export};
 
     fn model(network: &Ensemble) -> OnnxModel {
         let metadata = BTreeMap::from([("seed".to_owned(), "3".to_owned())]);
@@ -335,15 +335,12 @@ mod tests {
     fn package_is_complete_and_its_manifest_is_true() {
         let folder = tempfile::tempdir().unwrap();
         let network = network(3);
+        let config =
+            ExportConfig { benchmark: BenchmarkConfig { seconds: 0.1 }, ..ExportConfig::default() };
 
-        let (manifest, parity) = write_package(
-            folder.path(),
-            &model(&network),
-            &network,
-            &features(2),
-            &ExportConfig::default(),
-        )
-        .unwrap();
+        let (manifest, parity) =
+            write_package(folder.path(), &model(&network), &network, &features(2), &config)
+                .unwrap();
 
         assert_eq!(
             names(folder.path()),

@@ -100,6 +100,14 @@ pub struct InstalledSession {
     pub left_out: Vec<LeftOut>,
 }
 
+impl InstalledSession {
+    /// A session of which nothing can be used.
+    fn left_out(session: &Session, reason: String) -> Self {
+        let row = format!("session `{}`", session.name);
+        Self { events: Vec::new(), left_out: vec![LeftOut { row, reason }] }
+    }
+}
+
 /// A session as all others see it.
 #[derive(Clone, Debug, PartialEq)]
 struct Session {
@@ -297,18 +305,19 @@ impl Installation {
             (Form::Older, Some(span_us), None) => row::older_by_time(span_us),
             (Form::Current, Some(span_us), _) => row::current_by_time(span_us),
             (_, None, _) => {
-                let (row, reason) = (
-                    format!("session `{}`", session.name),
-                    "it has neither an end nor a duration, so that nothing tells what is of it",
-                );
-                let left_out = vec![LeftOut { row, reason: reason.to_owned() }];
-                return Ok(InstalledSession { events: Vec::new(), left_out });
+                let reason =
+                    "it has neither an end nor a duration, so that nothing tells what is of it";
+                return Ok(InstalledSession::left_out(session, reason.to_owned()));
             }
         };
         let rows = patiently!(
             self.begin_read(),
             mut transaction => measurements(&mut transaction, statement.clone())
         )?;
+        if rows.len() > row::MEASUREMENTS_MAX {
+            let reason = format!("it has more than {} measurements", row::MEASUREMENTS_MAX);
+            return Ok(InstalledSession::left_out(session, reason));
+        }
         let mut content = InstalledSession::default();
         let mut usable = Vec::new();
         for row in rows {

@@ -7,8 +7,8 @@ use sqlx::FromRow;
 
 use super::super::database::Statement;
 
-/// Measurements that are read of one session, at most.
-const MEASUREMENTS_MAX: i64 = 1_000_000;
+/// A session of more measurements is none of one transmission, and does not fit into memory.
+pub(super) const MEASUREMENTS_MAX: usize = 1_000_000;
 
 #[derive(Clone, Debug, FromRow)]
 pub(super) struct StationRow {
@@ -147,5 +147,6 @@ fn within(statement: Statement, between: &'static str, start_us: i64, end_us: i6
 }
 
 fn in_order(statement: Statement, order: &'static str) -> Statement {
-    statement.sql(order).value(MEASUREMENTS_MAX)
+    // One more tells that there are more.
+    statement.sql(order).value(MEASUREMENTS_MAX as i64 + 1)
 }
