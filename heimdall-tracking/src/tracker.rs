@@ -67,7 +67,7 @@ pub struct TrackerConfig {
 ///
 /// let delivery = tracker.end_run(RunStatus::Finished, Duration::from_secs(60));
 /// assert!(delivery.is_complete());
-/// # Ok::<(), heimdall_tracking::TrackingError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MlflowTracker {
