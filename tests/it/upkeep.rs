@@ -97,6 +97,11 @@ fn cache_in_use_is_not_cleaned_up() {
 /// Something done to a file.
 type Harm = fn(&std::path::Path);
 
+fn replace_by_a_folder(path: &std::path::Path) {
+    fs::remove_file(path).unwrap();
+    fs::create_dir(path).unwrap();
+}
+
 /// Whatever happened to the file of a result, it is found, and the next run makes it again.
 #[test]
 fn damage_of_every_kind_is_found_and_mended() {
@@ -117,10 +122,7 @@ fn damage_of_every_kind_is_found_and_mended() {
             fs::remove_file(path).unwrap();
             std::os::unix::fs::symlink("/no/such/place", path).unwrap();
         }),
-        ("replaced by a folder", |path| {
-            fs::remove_file(path).unwrap();
-            fs::create_dir(path).unwrap();
-        }),
+        ("replaced by a folder", replace_by_a_folder),
     ];
     for (name, harm) in harm {
         let workplace = small();
@@ -157,10 +159,7 @@ fn damaged_manifests_are_found_and_mended() {
             fs::remove_file(path).unwrap();
             std::os::unix::fs::symlink(".", path).unwrap();
         }),
-        ("replaced by a folder", |path| {
-            fs::remove_file(path).unwrap();
-            fs::create_dir(path).unwrap();
-        }),
+        ("replaced by a folder", replace_by_a_folder),
     ];
     for (name, harm) in harm {
         let workplace = small();

@@ -124,10 +124,13 @@ impl Cache {
 
     /// Reads the kept content of a digest, and returns what it looks like if it is there and whole.
     pub(super) fn read_kept(&self, digest: &Digest) -> Option<FileIdentity> {
-        // What cannot be read is no better than what is not there.
-        let blob = self.blob(digest);
-        let (identity, found) = (FileIdentity::of(&blob), digest_of_file(&blob));
-        identity.ok().filter(|_| found.is_ok_and(|found| found == *digest))
+        FileIdentity::of(&self.blob(digest)).ok().filter(|_| self.is_whole(digest))
+    }
+
+    /// Reads the kept content of a digest, and tells whether it is there and is that. What cannot be
+    /// read is no better than what is not there.
+    pub(super) fn is_whole(&self, digest: &Digest) -> bool {
+        digest_of_file(&self.blob(digest)).is_ok_and(|found| found == *digest)
     }
 
     /// Waits until everything in the store would survive a loss of power.

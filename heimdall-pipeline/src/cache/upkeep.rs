@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::manifest::Damage;
-use super::{Cache, Digest, Key, KeyLock, Manifest, digest_of_file, list_names};
+use super::{Cache, Digest, Key, KeyLock, Manifest, list_names};
 use crate::PipelineError;
 
 /// Name of the lock that every run shares, and that nothing is removed without.
@@ -123,15 +123,8 @@ impl Cache {
         let kept: BTreeSet<Digest> =
             kept.iter().filter_map(|path| path.rsplit('/').next()?.parse().ok()).collect();
         report.files = kept.len();
-        let damaged: Vec<Digest> = kept
-            .par_iter()
-            .filter(|digest| {
-                // One that cannot be read is no better than one that was changed.
-                let found = digest_of_file(&self.blob(digest));
-                !found.is_ok_and(|found| found == **digest)
-            })
-            .copied()
-            .collect();
+        let damaged: Vec<Digest> =
+            kept.par_iter().filter(|digest| !self.is_whole(digest)).copied().collect();
         for digest in &damaged {
             self.quarantine(&self.blob(digest))?;
             let users = users.get(digest).map(|users| users.join(", ")).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Cache, Digest, Key, OutputManifest, create_parent, digest_of_file};
+use super::{Cache, Key, OutputManifest, create_parent};
 use crate::PipelineError;
 
 /// The folder of one stage at work; removed when it is dropped.
@@ -67,10 +67,8 @@ impl Cache {
         port: &str,
         output: &OutputManifest,
     ) -> Result<(), PipelineError> {
-        let is_changed = |digest: &Digest| {
-            !digest_of_file(&self.blob(digest)).is_ok_and(|found| found == *digest)
-        };
-        let Some(file) = output.files.par_iter().find_first(|file| is_changed(&file.digest)) else {
+        let Some(file) = output.files.par_iter().find_first(|file| !self.is_whole(&file.digest))
+        else {
             return Ok(());
         };
         self.quarantine(&self.blob(&file.digest))?;

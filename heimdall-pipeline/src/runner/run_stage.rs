@@ -130,9 +130,7 @@ impl Run<'_> {
         &self,
         key: &Key,
     ) -> Result<Option<Arc<Manifest>>, PipelineError> {
-        let _turn = self.disk.acquire().await.expect("it is never closed");
-        let (cache, key) = (self.cache.clone(), *key);
-        match blocking(move || cache.lookup(&key)).await? {
+        match self.ask_cache(key).await? {
             Lookup::Hit(manifest) => Ok(Some(Arc::from(manifest))),
             Lookup::Miss | Lookup::Damaged(_) => Ok(None),
         }
@@ -143,9 +141,7 @@ impl Run<'_> {
         position: usize,
         key: &Key,
     ) -> Result<Option<Arc<Manifest>>, PipelineError> {
-        let _turn = self.disk.acquire().await.expect("it is never closed");
-        let (cache, key) = (self.cache.clone(), *key);
-        match blocking(move || cache.lookup(&key)).await? {
+        match self.ask_cache(key).await? {
             Lookup::Hit(manifest) => Ok(Some(Arc::from(manifest))),
             Lookup::Miss => Ok(None),
             Lookup::Damaged(what) => {
@@ -154,6 +150,12 @@ impl Run<'_> {
                 Ok(None)
             }
         }
+    }
+
+    async fn ask_cache(&self, key: &Key) -> Result<Lookup, PipelineError> {
+        let _turn = self.disk.acquire().await.expect("it is never closed");
+        let (cache, key) = (self.cache.clone(), *key);
+        blocking(move || cache.lookup(&key)).await
     }
 
     /// Takes a result that is there, unless what it stands for outside of the cache is gone.
